@@ -1,0 +1,335 @@
+//! What the agent was told to do, and every limit it keeps.
+//!
+//! A [`Config`] is whole and valid: text was turned into these types once, in [`crate::cli`], and nothing
+//! downstream parses or checks again. The constants are the limits that no flag changes, each with its reason.
+//!
+//! Not here: flag names, parsing, the environment.
+
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the command line and the environment say (SPEC F, E).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Port the agent listens on, every interface.
+    pub port: NonZeroU16,
+    /// Port of the model server on 127.0.0.1.
+    pub component_port: NonZeroU16,
+    /// Port of the Prometheus metrics; `None` turns them off.
+    pub metrics_port: Option<NonZeroU16>,
+    /// Loopback port of the status page; `None` turns it off.
+    pub admin_port: Option<NonZeroU16>,
+    /// The proxy's threads and limits.
+    pub proxy: ProxyConfig,
+    /// How the model server's readiness is checked.
+    pub probe: ContainerProbe,
+    /// The request batcher, if it is on.
+    pub batcher: Option<BatcherConfig>,
+    /// The payload logger, if it is on.
+    pub logger: Option<LoggerConfig>,
+    /// The model puller, if it is on.
+    pub puller: Option<PullerConfig>,
+    /// The least important of the agent's own messages that is written.
+    pub log_level: log::LevelFilter,
+}
+
+/// Threads, connections and waits of the data plane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyConfig {
+    /// Worker threads; `None`: the processors this process may use, at most [`THREADS_DEFAULT_MAX`].
+    pub threads: Option<NonZeroUsize>,
+    /// Whether each worker stays on one processor.
+    pub pin: Pin,
+    /// Client connections at most; `None`: what `RLIMIT_NOFILE` allows.
+    pub max_connections: Option<NonZeroUsize>,
+    /// Longest wait for the first byte of a response; `None`: no limit.
+    pub upstream_timeout: Option<Duration>,
+    /// Time without a proxied request before the agent shuts down (SPEC D2).
+    pub drain_period: Duration,
+}
+
+/// `--pin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pin {
+    /// Pin when the process has whole processors of its own (a cpuset smaller than the machine, no quota below it).
+    Auto,
+    /// Always pin.
+    On,
+    /// Never pin.
+    Off,
+}
+
+/// The readiness probe of the model server's container (SPEC E1, H3), from `SERVING_READINESS_PROBE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerProbe {
+    /// No probe was given, or only `exec` probes, which the agent can't run.
+    AlwaysReady,
+    /// Every one of these must pass; one unless `ENABLE_MULTI_CONTAINER_PROBES` is set.
+    All(Vec<Probe>),
+}
+
+/// One Kubernetes probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// What is tried.
+    pub check: Check,
+    /// Limit of one try.
+    pub timeout: Duration,
+    /// `periodSeconds` 0: retry every 50 ms with a 100 ms limit for up to 10 s, as Knative does.
+    pub aggressive: bool,
+    /// Successes in a row that an aggressive probe needs.
+    pub success_threshold: NonZeroU32,
+}
+
+/// What a probe tries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// GET answered with a status of 200 to 399.
+    Http {
+        /// `true` for scheme HTTPS; the certificate is not verified, as the kubelet does not.
+        tls: bool,
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: NonZeroU16,
+        /// Path and query, starting with `/`.
+        path: String,
+        /// Request headers, in order.
+        headers: Vec<(String, String)>,
+    },
+    /// A connection that opens.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: NonZeroU16,
+    },
+    /// `grpc.health.v1.Health/Check` that answers SERVING.
+    Grpc {
+        /// TCP port on 127.0.0.1.
+        port: NonZeroU16,
+        /// Name of the service asked for; empty: the server as a whole.
+        service: String,
+    },
+}
+
+/// The request batcher (SPEC B).
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatcherConfig {
+    /// Instances in one batch at most.
+    pub max_batch_size: NonZeroUsize,
+    /// Longest wait of a request for its batch.
+    pub max_latency: Duration,
+    /// When a batch leaves.
+    pub policy: BatchPolicy,
+    /// Batches in flight at most; `None`: the policy's own number (SPEC B7).
+    pub concurrency: Option<NonZeroUsize>,
+    /// Requests that may wait.
+    pub queue: NonZeroUsize,
+    /// Request headers, in lower case, that must be equal inside a batch.
+    pub key_headers: Vec<String>,
+}
+
+/// `--batch-policy` (SPEC B6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchPolicy {
+    /// Leave when full, or when the oldest request has waited long enough.
+    Window,
+    /// Leave at once while the server has room, else with all that has queued.
+    Eager,
+    /// Wait only while waiting shortens the mean latency.
+    Adaptive,
+}
+
+/// The payload logger (SPEC L).
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoggerConfig {
+    /// Where events go, as given; the scheme was checked.
+    pub url: String,
+    /// Delivery threads.
+    pub workers: NonZeroUsize,
+    /// CloudEvents `source`.
+    pub source_uri: String,
+    /// Which payloads are logged.
+    pub mode: LogMode,
+    /// Object storage, when `--log-store-path` is set.
+    pub store: Option<StoreConfig>,
+    /// `Ce-Inferenceservicename`.
+    pub inference_service: String,
+    /// `Ce-Namespace`.
+    pub namespace: String,
+    /// `Ce-Endpoint`.
+    pub endpoint: String,
+    /// `Ce-Component`.
+    pub component: String,
+    /// Request headers copied into events.
+    pub metadata_headers: Vec<String>,
+    /// Annotations copied into events, sorted by key.
+    pub metadata_annotations: Vec<(String, String)>,
+    /// File that https sinks are verified against; the system's roots when it does not exist.
+    pub ca_cert_file: PathBuf,
+    /// Skip that verification.
+    pub tls_skip_verify: bool,
+    /// Also log responses whose status is not 200.
+    pub all_responses: bool,
+    /// Limit of one delivery attempt.
+    pub client_timeout: Duration,
+    /// Bytes of events that may wait.
+    pub queue_bytes: NonZeroUsize,
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+    /// Folder of the on-disk queue; `None`: memory only.
+    pub spool_dir: Option<PathBuf>,
+    /// Share of requests logged, over 0 and up to 1.
+    pub sample: f64,
+}
+
+/// `--log-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogMode {
+    /// Requests and responses.
+    All,
+    /// Requests only.
+    Request,
+    /// Responses only.
+    Response,
+}
+
+/// `--log-when-full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Count the event and drop it.
+    Drop,
+    /// Make the request wait.
+    Block,
+}
+
+/// Payload records in an object store (SPEC L8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Path inside the bucket.
+    pub path: String,
+    /// Format of an object.
+    pub format: StoreFormat,
+    /// Records in one object.
+    pub batch_size: NonZeroUsize,
+    /// Longest wait before a partial object is stored; `None`: no limit.
+    pub batch_interval: Option<Duration>,
+    /// Who turns records into a file.
+    pub marshaller_url: String,
+    /// Loopback port of the built-in marshaller.
+    pub marshaller_port: NonZeroU16,
+}
+
+/// `--log-store-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFormat {
+    /// One JSON value.
+    Json,
+    /// CSV with a header row.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// The model puller (SPEC M).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullerConfig {
+    /// Folder with `models.json`.
+    pub config_dir: PathBuf,
+    /// Folder that models are pulled into.
+    pub model_dir: PathBuf,
+}
+
+/// Worker threads that `--threads 0` starts at most: one forwards about 50 000 requests/s, and a sidecar leaves the
+/// rest of the processors to the model server.
+pub const THREADS_DEFAULT_MAX: usize = 4;
+
+/// Worker threads that can be asked for; more never helped a proxy on the loopback.
+pub const THREADS_MAX: usize = 256;
+
+/// Largest count or number of milliseconds of a flag that nothing else bounds: what a 32-bit Go `int` holds, so more
+/// than any manifest asks for, and as milliseconds (24 days) too little to overflow a deadline.
+pub const COUNT_MAX: usize = 2_147_483_647;
+
+/// Connections, and requests that may wait, at most: Linux gives a process no more descriptors than this unless
+/// `fs.nr_open` is raised.
+pub const CONNECTIONS_MAX: usize = 1_048_576;
+
+/// Batches in flight that can be asked for; each holds a forwarder thread.
+pub const BATCH_CONCURRENCY_MAX: usize = 256;
+
+/// Payload delivery threads that can be asked for; more only queue up before one sink.
+pub const LOG_WORKERS_MAX: usize = 256;
+
+/// Bytes of waiting events that can be asked for: 1 TiB, more memory than a node has.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 40;
+
+/// Bytes of a request or response head: what Envoy (60 KiB) and ureq (64 KiB) allow, over it 431 or 502.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// Fields in one head or trailer section: hyper, Envoy and Apache stop at 100, HAProxy at 101.
+pub const HEAD_FIELDS: usize = 128;
+
+/// Bytes of a request line; RFC 9112 §3 recommends at least 8000. Over it 414.
+pub const REQUEST_LINE_BYTES: usize = 16 * 1024;
+
+/// Empty lines skipped before a request line (RFC 9112 §2.2 asks for at least one).
+pub const LEADING_EMPTY_LINES: usize = 4;
+
+/// Options in `Connection` besides the well-known ones; each costs a comparison per field.
+pub const CONNECTION_OPTIONS: usize = 32;
+
+/// Bytes of one chunk-size line with its extensions.
+pub const CHUNK_LINE_BYTES: usize = 4 * 1024;
+
+/// Bytes of chunk extensions in one message, as hyper's limit (RFC 9112 §7.1.1 asks for one).
+pub const CHUNK_EXTENSION_BYTES: u64 = 16 * 1024;
+
+/// Bytes of a trailer section, as hyper's limit.
+pub const TRAILER_BYTES: usize = 16 * 1024;
+
+/// Interim (1xx) responses before the final one; a server has no use for more.
+pub const INTERIM_RESPONSES: u8 = 32;
+
+/// Time in which a request head must be complete, from its first byte or, on a new connection, from the accept.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time that a client connection may wait for its next request, as the Go agent's.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Window over which a client must keep moving, in both directions.
+pub const PROGRESS_WINDOW: Duration = Duration::from_secs(10);
+
+/// Bytes that a client must send of its body, or take of its response, in one [`PROGRESS_WINDOW`]: 240 bytes/s, as
+/// Kestrel's minimum data rate.
+pub const PROGRESS_BYTES: u64 = 2400;
+
+/// Time that an idle connection to the model server is kept: below the 5 s of common Python servers; linkerd uses 3.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time in which the model server's kernel must take a connection: a full backlog drops the first two SYNs (1 s, 3 s).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time that a connection closed on an error stays to read what the client still sends, so that the answer is not
+/// lost to a reset (RFC 9112 §9.6).
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time that a tunnel may be silent in both directions.
+pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Time spent on finishing once the quiet time is over (SPEC D2).
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Bytes read from a socket at once, and so the most that waits in one direction of one connection.
+pub const READ_BYTES: usize = 128 * 1024;
+
+/// A request up to this size is kept until the first byte of its response, so that it can be sent again (SPEC P9).
+pub const REPLAY_BYTES: usize = 16 * 1024;
+
+/// Bytes of free buffers that a worker keeps for its connections.
+pub const POOL_BYTES: usize = 1024 * 1024;
+
+/// Times that one request is sent at most: a whole pool of connections may have gone stale at once.
+pub const ATTEMPTS: u8 = 4;

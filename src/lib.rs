@@ -1,0 +1,4 @@
+//! kserve-agent.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+pub mod cli;
+pub mod config;
