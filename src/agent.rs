@@ -1,0 +1,258 @@
+//! The composition root: every channel and every thread is made here, named here, and ended here, in this order.
+//!
+//! | thread | ends when |
+//! |---|---|
+//! | `accept` | its `stop` channel is closed |
+//! | `worker-N` | told to finish, and its last connection is gone or [`FINISH_TIMEOUT`] has passed |
+//! | `prober` | the workers, who ask it, are gone |
+//! | main | all of these have ended |
+//!
+//! The main thread waits for signals and drives the drain (SPEC D):
+//!
+//! ```text
+//!   serving ─ signal ─▶ quiet: probes fail ─ --drain-period without a request, or a signal ─▶ finish ─▶ exit
+//! ```
+//!
+//! Not here: what the threads do.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, Probe};
+use crate::ops::{limits, probe};
+use crate::proxy::listener::{Acceptor, Listener};
+use crate::proxy::plane::{Drain, ProbeTicket, Setup};
+use crate::proxy::worker::{Inbox, Message, Worker};
+
+/// What a thread that can't go on writes to the main thread; a signal writes another byte.
+const DOWN: u8 = b'!';
+
+/// Why the agent could not start, or had to stop.
+#[derive(Debug)]
+pub struct Error {
+    what: String,
+    why: io::Error,
+}
+
+/// The ends of the agent's threads that the main thread holds.
+struct Threads {
+    workers: Vec<(Inbox, JoinHandle<()>)>,
+    accept: JoinHandle<()>,
+    /// Closing it stops the accept thread, once it has been woken.
+    stop_accept: Sender<()>,
+    accept_waker: std::sync::Arc<mio::Waker>,
+    prober: Option<JoinHandle<()>>,
+}
+
+/// What made the main thread's wait end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Signal,
+    Down,
+    TimeOut,
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// When something it needs is not to be had, or a thread could not go on.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let epoch = Instant::now();
+    let (mut wake, notify) = UnixStream::pair().map_err(Error::of("signals"))?;
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        let end = notify.try_clone().map_err(Error::of("signals"))?;
+        signal_hook::low_level::pipe::register(signal, end).map_err(Error::of("signals"))?;
+    }
+    let threads = Threads::start(config, epoch, &notify)?;
+    log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
+    match wait(&mut wake, None) {
+        Woken::Down => return Err(Error::of("a thread")(io::Error::other("ended early"))),
+        Woken::Signal | Woken::TimeOut => threads.drain(&mut wake, config.proxy.drain_period, epoch),
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Waits for a signal, a thread that can't go on, or the time.
+fn wait(wake: &mut UnixStream, patience: Option<Duration>) -> Woken {
+    let mut byte = [0];
+    let zero_is_refused = patience.map(|patience| patience.max(Duration::from_millis(1)));
+    loop {
+        return match wake.set_read_timeout(zero_is_refused).and_then(|()| wake.read(&mut byte)) {
+            Ok(_) if byte == [DOWN] => Woken::Down,
+            Ok(_) => Woken::Signal,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => Woken::TimeOut,
+        };
+    }
+}
+
+impl Threads {
+    fn start(config: &Config, epoch: Instant, notify: &UnixStream) -> Result<Self, Error> {
+        let descriptors = limits::raise_descriptors();
+        let listeners = listen(config)?;
+        let (prober, prober_thread) = start_prober(&config.probe)?;
+        let count = config.proxy.threads.map_or_else(limits::worker_threads, std::num::NonZeroUsize::get);
+        let processors = limits::processors_to_pin(config.proxy.pin);
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let setup = Setup {
+                server,
+                authority: server.to_string(),
+                upstream_timeout: config.proxy.upstream_timeout,
+                prober: prober.as_ref().map(|prober| prober.tickets.clone()),
+                worker: number,
+            };
+            let (worker, inbox) = Worker::new(setup, epoch).map_err(Error::of("worker"))?;
+            let processor = (!processors.is_empty()).then(|| processors[number % processors.len()]);
+            let thread = spawn(&format!("worker-{number}"), notify, move || {
+                if let Some(processor) = processor {
+                    limits::pin(processor);
+                }
+                worker.run()
+            })?;
+            workers.push((inbox, thread));
+        }
+        let inboxes: Vec<Inbox> = workers.iter().map(|(inbox, _)| inbox.clone()).collect();
+        let prober = match (prober, prober_thread) {
+            (Some(prober), Some(probes)) => Some(prober.spawn(probes, inboxes.clone(), notify)?),
+            _ => None,
+        };
+        let max_connections = limits::max_connections(config.proxy.max_connections, descriptors);
+        log::info!(
+            "{count} workers, {max_connections} connections at most{}",
+            if processors.is_empty() { "" } else { ", pinned" }
+        );
+        let (stop_accept, stop) = crossbeam_channel::bounded(0);
+        let (acceptor, accept_waker) =
+            Acceptor::new(listeners, inboxes, max_connections, stop).map_err(Error::of("accept thread"))?;
+        let accept = spawn("accept", notify, move || acceptor.run())?;
+        Ok(Self { workers, accept, stop_accept, accept_waker, prober })
+    }
+
+    /// SPEC D1, D2.
+    fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) {
+        log::info!("draining: probes fail now, connections close after {period:?} without a request");
+        self.tell(Drain::Quiet);
+        let began = Instant::now();
+        loop {
+            let last = self.workers.iter().map(|(inbox, _)| inbox.load().last_request.load(Ordering::Relaxed)).max();
+            let quiet_since = began.max(epoch + Duration::from_millis(last.unwrap_or_default()));
+            let left = (quiet_since + period).saturating_duration_since(Instant::now());
+            if left.is_zero() || wait(wake, Some(left)) != Woken::TimeOut {
+                break;
+            }
+        }
+        log::info!("finishing: no new connections, at most {FINISH_TIMEOUT:?} for running requests");
+        drop(self.stop_accept);
+        // If it can't be woken it will not be joined: the process ends all the same.
+        if self.accept_waker.wake().is_ok() {
+            let _ = self.accept.join();
+        }
+        tell(&self.workers, Drain::Finish(Instant::now() + FINISH_TIMEOUT));
+        for (inbox, thread) in self.workers {
+            drop(inbox);
+            let _ = thread.join();
+        }
+        // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
+        drop(self.prober);
+    }
+
+    fn tell(&self, drain: Drain) {
+        tell(&self.workers, drain);
+    }
+}
+
+fn tell(workers: &[(Inbox, JoinHandle<()>)], drain: Drain) {
+    workers.iter().for_each(|(inbox, _)| inbox.send(Message::Drain(drain)));
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+    let port = config.port.get();
+    let mut listeners = vec![Listener::tcp(port).map_err(Error::of(&format!("listen on port {port} (--port)")))?];
+    match Listener::unix() {
+        Ok(listener) => listeners.push(listener),
+        // Two agents in one network namespace; probes over TCP still reach this one (SPEC P12).
+        Err(error) => log::warn!("not listening on the abstract socket @/kserve/agent.sock: {error}"),
+    }
+    Ok(listeners)
+}
+
+/// The prober's inbox, made before the workers who send to it.
+struct Prober {
+    tickets: Sender<ProbeTicket>,
+    inbox: Receiver<ProbeTicket>,
+}
+
+fn start_prober(probe: &ContainerProbe) -> Result<(Option<Prober>, Option<Vec<Probe>>), Error> {
+    match probe {
+        ContainerProbe::AlwaysReady => Ok((None, None)),
+        ContainerProbe::All(probes) => {
+            // As many as there may be connections; a probe that finds it full fails.
+            let (tickets, inbox) = crossbeam_channel::bounded(1024);
+            Ok((Some(Prober { tickets, inbox }), Some(probes.clone())))
+        }
+    }
+}
+
+impl Prober {
+    fn spawn(self, probes: Vec<Probe>, workers: Vec<Inbox>, notify: &UnixStream) -> Result<JoinHandle<()>, Error> {
+        let inbox = self.inbox;
+        drop(self.tickets);
+        spawn("prober", notify, move || {
+            probe::run(&probes, &inbox, |ticket: ProbeTicket, passed| {
+                workers[ticket.worker].send(Message::Probed { key: ticket.key, serial: ticket.serial, passed });
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Starts a named thread that tells the main thread when it can't go on.
+fn spawn(
+    name: &str,
+    notify: &UnixStream,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let mut notify = notify.try_clone().map_err(Error::of(name))?;
+    let thread = name.to_owned();
+    let body = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        let why = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "panicked".to_owned(),
+        };
+        log::error!("thread {thread}: {why}");
+        // The main thread is gone only when the process is about to be.
+        let _ = notify.write_all(&[DOWN]);
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(Error::of(name))
+}
+
+impl Error {
+    fn of(what: &str) -> impl FnOnce(io::Error) -> Self {
+        let what = what.to_owned();
+        move |why| Self { what, why }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}

@@ -1,0 +1,56 @@
+//! The program: read the command line, start the log, serve, exit.
+
+use std::process::ExitCode;
+
+use kserve_agent::agent;
+use kserve_agent::cli::{self, Outcome};
+use kserve_agent::config::Config;
+use simplelog::{ConfigBuilder, WriteLogger};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match cli::parse(&args, &|name| std::env::var(name).ok()) {
+        Outcome::Run { config, warnings } => serve(&config, &warnings),
+        Outcome::Print(text) => print(&text),
+        Outcome::Usage { errors, warnings, exit_code } => complain(&errors, &warnings, exit_code),
+    }
+}
+
+fn serve(config: &Config, warnings: &[String]) -> ExitCode {
+    start_log(config.log_level);
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    match agent::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The agent's own messages go to standard error with RFC 3339 UTC times (SPEC O3).
+fn start_log(level: log::LevelFilter) {
+    let format = ConfigBuilder::new()
+        .set_time_format_rfc3339()
+        .set_target_level(log::LevelFilter::Off)
+        .set_location_level(log::LevelFilter::Off)
+        .set_thread_level(log::LevelFilter::Off)
+        .add_filter_allow_str("kserve_agent")
+        .build();
+    // It fails only if there is a log already.
+    let _ = WriteLogger::init(level, format, std::io::stderr());
+}
+
+#[expect(clippy::print_stdout, reason = "what --help and --version are for")]
+fn print(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]
+fn complain(errors: &[String], warnings: &[String], exit_code: u8) -> ExitCode {
+    for line in warnings.iter().chain(errors) {
+        eprintln!("kserve-agent: {line}");
+    }
+    ExitCode::from(exit_code)
+}

@@ -1,0 +1,127 @@
+//! The two ends of the proxy: a client's connection and one to the model server.
+//!
+//! ```text
+//!   Idle ──▶ Head ──▶ Exchange ──▶ Idle …           a client's connection, between accept and close
+//!     │        │         ├───────▶ Tunnel
+//!     │        ├───────▶ Parked ─▶ Idle             (a probe waits for its result)
+//!     └────────┴─────────┴───────▶ Closing          (last bytes out, then the end)
+//! ```
+//!
+//! Not here: the steps between the phases ([`super::receive`], [`super::relay`], [`super::tunnel`]).
+
+use super::buffer::Unsent;
+use super::exchange::Exchange;
+use super::headers::Peer;
+use super::socket::Socket;
+use crate::http1::Version;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: Socket,
+    pub(crate) peer: Peer,
+    pub(crate) phase: Phase,
+    /// Read, but not used yet: a part of a head or chunk line, or requests that wait for their turn.
+    pub(crate) input: Vec<u8>,
+    /// Bytes that the client has not taken.
+    pub(crate) unsent: Unsent,
+    /// The connection to the server that its exchange or tunnel uses.
+    pub(crate) upstream: Option<usize>,
+    /// Bytes moved for the client since the start of its progress window.
+    pub(crate) moved: u64,
+    /// Tells this connection from an earlier one in the same slot.
+    pub(crate) serial: u64,
+    /// Requests were received on it.
+    pub(crate) is_used: bool,
+}
+
+/// What a client's connection is doing.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Waiting for a request.
+    Idle,
+    /// A part of a head has come; it is in `input`.
+    Head,
+    /// A request is on its way, or its response.
+    Exchange(Exchange),
+    /// A probe waits for its result.
+    Parked(Parked),
+    /// Bytes pass both ways as they are.
+    Tunnel(Tunnel),
+    /// The last bytes go out, then the connection closes.
+    Closing(Closing),
+}
+
+/// A probe that waits for its result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parked {
+    pub(crate) version: Version,
+    pub(crate) keeps: bool,
+    pub(crate) is_head: bool,
+}
+
+/// Which directions of a tunnel have ended.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tunnel {
+    pub(crate) client_ended: bool,
+    pub(crate) server_ended: bool,
+}
+
+/// How a connection closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// As soon as everything is sent: the client has nothing under way.
+    Clean,
+    /// It may still be sending; a close now could reset the connection and take the answer along (RFC 9112 §9.6).
+    Linger,
+    /// Everything is sent and the client knows; what it still sends is thrown away.
+    Lingering,
+}
+
+/// A connection to the model server.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) socket: Socket,
+    /// The client's connection it works for; `None`: it is idle.
+    pub(crate) owner: Option<usize>,
+    /// A part of a response head, chunk line or trailer section.
+    pub(crate) input: Vec<u8>,
+    /// Bytes that the server has not taken.
+    pub(crate) unsent: Unsent,
+    /// The whole request, if it may have to be sent again. Empty once a byte of the response has come.
+    pub(crate) replay: Vec<u8>,
+    /// It has carried a request before.
+    pub(crate) reused: bool,
+    /// The server's kernel has taken the connection.
+    pub(crate) connected: bool,
+    /// Writing failed; whether the server has answered all the same, reading will tell.
+    pub(crate) broken: bool,
+}
+
+/// The deadlines of a client's connection; it has at most one at a time.
+pub(crate) mod deadline {
+    /// For the end of a request head.
+    pub(crate) const HEAD: usize = 0;
+    /// For the next request.
+    pub(crate) const KEEP_ALIVE: usize = 1;
+    /// For some bytes moved.
+    pub(crate) const PROGRESS: usize = 2;
+    /// For the client's end of the connection.
+    pub(crate) const LINGER: usize = 3;
+    /// For any byte through a tunnel.
+    pub(crate) const TUNNEL: usize = 4;
+    /// How many there are.
+    pub(crate) const COUNT: usize = 5;
+}
+
+/// The deadlines of a connection to the server.
+pub(crate) mod upstream_deadline {
+    /// For the connection.
+    pub(crate) const CONNECT: usize = 0;
+    /// For the first byte of the response.
+    pub(crate) const RESPONSE: usize = 1;
+    /// For the next request.
+    pub(crate) const IDLE: usize = 2;
+    /// How many there are.
+    pub(crate) const COUNT: usize = 3;
+}

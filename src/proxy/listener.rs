@@ -1,0 +1,246 @@
+//! The accept thread: every listener, and who serves a new connection.
+//!
+//! One thread accepts for all workers and gives each connection to the one that has the fewest. (A listener per worker
+//! with `SO_REUSEPORT` lets a hash put the few long-lived connections of a gateway all on one core.) Running out of
+//! descriptors is handled here and nowhere else.
+//!
+//! Not here: what a connection says.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, TryRecvError};
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, Type};
+
+use super::fault::Fault;
+use super::headers::{self, Connection, Peer};
+use super::socket::Stream;
+use super::worker::{Inbox, Message};
+use crate::http1::Version;
+
+/// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// Wait after an accept that failed for want of a resource that nothing here can free.
+const RETRY: Duration = Duration::from_millis(50);
+/// The abstract socket's name (SPEC P12).
+const ABSTRACT_NAME: &[u8] = b"/kserve/agent.sock";
+const STOP: Token = Token(usize::MAX);
+
+/// A listener of either kind.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The accept thread's own.
+pub(crate) struct Acceptor {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    workers: Vec<Inbox>,
+    max_connections: usize,
+    /// Closed to accept, and turn away, a connection when there is no other descriptor left.
+    spare: Option<OwnedFd>,
+    /// Closed by the main thread: stop.
+    stop: Receiver<()>,
+    /// Where the search for the least loaded worker begins.
+    turn: usize,
+}
+
+/// What came of one `accept`.
+enum Accepted {
+    Connection(Stream, Peer),
+    /// None is waiting.
+    Nothing,
+    /// That one failed; others may not.
+    Failed,
+    /// No descriptor, or no memory.
+    Exhausted,
+}
+
+impl Listener {
+    /// Listens on every interface: IPv6 and IPv4, or IPv4 alone where the node has no IPv6 (SPEC F).
+    ///
+    /// # Errors
+    /// When the port is taken or may not be used.
+    pub(crate) fn tcp(port: u16) -> io::Result<Self> {
+        let both = bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        let listener = match both {
+            Err(error) if error.kind() == ErrorKind::AddrInUse || error.kind() == ErrorKind::PermissionDenied => {
+                Err(error)
+            }
+            Err(_) => bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+            bound => bound,
+        }?;
+        Ok(Self::Tcp(TcpListener::from_std(listener)))
+    }
+
+    /// Listens on the abstract socket.
+    ///
+    /// # Errors
+    /// When another agent in this network namespace has it.
+    pub(crate) fn unix() -> io::Result<Self> {
+        let address = std::os::unix::net::SocketAddr::from_abstract_name(ABSTRACT_NAME)?;
+        UnixListener::bind_addr(&address).map(Self::Unix)
+    }
+
+    fn accept(&self) -> Accepted {
+        let accepted = match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer.ip()))),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        };
+        match accepted {
+            Ok((stream, peer)) => Accepted::Connection(stream, Peer::new(peer)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing,
+            Err(error) if is_exhausted(&error) => Accepted::Exhausted,
+            // ECONNABORTED and the network errors that accept(2) lists belong to the connection that was to come.
+            Err(_) => Accepted::Failed,
+        }
+    }
+}
+
+fn bind(domain: Domain, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted connections inherit it, which saves a call for each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error)
+        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno))
+}
+
+impl Acceptor {
+    /// Makes the accept thread's poll; the waker is for the one who holds the other end of `stop`.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors for it.
+    pub(crate) fn new(
+        mut listeners: Vec<Listener>,
+        workers: Vec<Inbox>,
+        max_connections: usize,
+        stop: Receiver<()>,
+    ) -> io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            match listener {
+                Listener::Tcp(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
+                Listener::Unix(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
+            }
+        }
+        let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
+        let spare = spare_descriptor();
+        Ok((Self { poll, listeners, workers, max_connections, spare, stop, turn: 0 }, waker))
+    }
+
+    /// Accepts until it is told to stop; then those that still wait, and no more.
+    ///
+    /// # Errors
+    /// When the poll fails.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(8);
+        let mut patience = None;
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, patience)
+                && error.kind() != ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            let exhausted =
+                (0..self.listeners.len()).fold(false, |exhausted, index| self.accept_all(index) | exhausted);
+            // The next event may never come while connections are waiting already, so waiting is bounded.
+            patience = exhausted.then_some(RETRY);
+            if self.stop.try_recv() == Err(TryRecvError::Disconnected) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Accepts until none is waiting; returns whether some are that could not be accepted.
+    fn accept_all(&mut self, index: usize) -> bool {
+        loop {
+            match self.listeners[index].accept() {
+                Accepted::Connection(stream, peer) => self.assign(stream, peer),
+                Accepted::Failed => {}
+                Accepted::Nothing => return false,
+                Accepted::Exhausted => {
+                    if !self.shed(index) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the connection to the worker that has the fewest.
+    fn assign(&mut self, stream: Stream, peer: Peer) {
+        let count = |worker: &Inbox| worker.load().connections.load(Ordering::Relaxed);
+        let makes_room = self.workers.iter().map(count).sum::<usize>() >= self.max_connections;
+        let workers = (0..self.workers.len()).map(|step| (self.turn + step) % self.workers.len());
+        let chosen = if makes_room {
+            workers.min_by_key(|index| self.workers[*index].load().oldest_idle.load(Ordering::Relaxed))
+        } else {
+            workers.min_by_key(|index| count(&self.workers[*index]))
+        };
+        let Some(index) = chosen else { return };
+        self.turn = index + 1;
+        self.workers[index].load().connections.fetch_add(1, Ordering::Relaxed);
+        self.workers[index].send(Message::Accepted { stream, peer, makes_room });
+    }
+
+    /// Turns one connection away with the help of the spare descriptor; `false` when even that did not work.
+    fn shed(&mut self, index: usize) -> bool {
+        if self.spare.take().is_none() {
+            self.spare = spare_descriptor();
+            return self.spare.is_some();
+        }
+        let shed = match self.listeners[index].accept() {
+            Accepted::Connection(stream, _) => {
+                turn_away(stream);
+                true
+            }
+            Accepted::Failed => true,
+            Accepted::Nothing | Accepted::Exhausted => false,
+        };
+        self.spare = spare_descriptor();
+        shed
+    }
+}
+
+fn spare_descriptor() -> Option<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned().ok()
+}
+
+/// Answers 503 and closes, without waiting for anything. What the client has sent so far is read first: closing on
+/// unread bytes is a reset, which would overtake the answer.
+pub(super) fn turn_away(mut stream: Stream) {
+    let mut answer = Vec::new();
+    headers::write_fault(&mut answer, Fault::TooManyConnections, Version::Http11, Connection::Close, false);
+    let mut unread = [0; 16 * 1024];
+    // The client may be gone already; there is nobody else to tell.
+    let _ = match &mut stream {
+        Stream::Tcp(stream) => stream
+            .write_all(&answer)
+            .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
+            .and_then(|()| stream.read(&mut unread)),
+        Stream::Unix(stream) => stream
+            .write_all(&answer)
+            .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
+            .and_then(|()| stream.read(&mut unread)),
+    };
+}

@@ -1,0 +1,430 @@
+//! Everything that one worker owns, and the steps that every phase of a connection shares.
+//!
+//! Architecture Invariant: nothing in here is shared with another thread but [`Load`], which is written once per
+//! wake-up and read by others; no lock, no queue.
+//!
+//! Not here: the poll, the inbox ([`super::worker`]), and the phases themselves.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Registry, Token};
+use slab::Slab;
+
+use super::buffer::Buffers;
+use super::connection::{Closing, Connection, Phase, Upstream, deadline, upstream_deadline};
+use super::fault::Fault;
+use super::socket::{Socket, Stream};
+use super::timers::Timers;
+use crate::config::{
+    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, TUNNEL_IDLE_TIMEOUT,
+    UPSTREAM_IDLE_TIMEOUT,
+};
+
+/// One worker's part of the proxy.
+pub(crate) struct Plane {
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) upstreams: Slab<Upstream>,
+    pub(crate) deadlines: Timers<{ deadline::COUNT }>,
+    pub(crate) upstream_deadlines: Timers<{ upstream_deadline::COUNT }>,
+    pub(crate) buffers: Buffers,
+    /// Connections that had more to do than one turn allows.
+    pub(crate) again: Vec<usize>,
+    /// The time of this wake-up.
+    pub(crate) now: Instant,
+    pub(crate) drain: Drain,
+    /// A request came in this wake-up.
+    pub(crate) saw_request: bool,
+    pub(crate) serial: u64,
+    pub(crate) registry: Registry,
+    pub(crate) setup: Setup,
+    pub(crate) load: Arc<Load>,
+}
+
+/// What a worker is told once.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    /// Where the model server is.
+    pub(crate) server: SocketAddr,
+    /// The same as text, for requests without a `Host`.
+    pub(crate) authority: String,
+    /// Longest wait for the first byte of a response.
+    pub(crate) upstream_timeout: Option<Duration>,
+    /// Asks for the container probe's result; `None`: the container is always ready.
+    pub(crate) prober: Option<crossbeam_channel::Sender<ProbeTicket>>,
+    /// This worker's number.
+    pub(crate) worker: usize,
+}
+
+/// A probe's way back to the connection that waits for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProbeTicket {
+    /// The worker's number.
+    pub(crate) worker: usize,
+    /// The connection's slot.
+    pub(crate) key: usize,
+    /// The connection's serial.
+    pub(crate) serial: u64,
+}
+
+/// What a worker lets others see. Alone on its cache lines: nobody waits for anybody to read it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Load {
+    /// Client connections, those on their way to the worker included.
+    pub(crate) connections: AtomicUsize,
+    /// When the connection that has been idle longest became so, in ms since the agent's start; `u64::MAX`: none is.
+    pub(crate) oldest_idle: AtomicU64,
+    /// When the last request came, in ms since the agent's start.
+    pub(crate) last_request: AtomicU64,
+}
+
+/// How far the shutdown has come (SPEC D).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Not begun.
+    No,
+    /// Probes fail; everything else goes on.
+    Quiet,
+    /// No new connections; what runs may end until then.
+    Finish(Instant),
+}
+
+/// What a phase wants after its step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// To go on in the phase that it has set.
+    Next,
+    /// The next event.
+    Wait,
+    /// Another turn, after the others had theirs.
+    Yield,
+    /// The end of the connection.
+    Close,
+}
+
+impl Load {
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            oldest_idle: AtomicU64::new(u64::MAX),
+            last_request: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Plane {
+    pub(crate) fn new(registry: Registry, setup: Setup, load: Arc<Load>) -> Self {
+        // Never armed when there is no limit.
+        let response = setup.upstream_timeout.unwrap_or(KEEP_ALIVE_TIMEOUT);
+        Self {
+            connections: Slab::new(),
+            upstreams: Slab::new(),
+            deadlines: Timers::new([
+                HEAD_TIMEOUT,
+                KEEP_ALIVE_TIMEOUT,
+                PROGRESS_WINDOW,
+                LINGER_TIMEOUT,
+                TUNNEL_IDLE_TIMEOUT,
+            ]),
+            upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT]),
+            buffers: Buffers::new(),
+            again: Vec::new(),
+            now: Instant::now(),
+            drain: Drain::No,
+            saw_request: false,
+            serial: 0,
+            registry,
+            setup,
+            load,
+        }
+    }
+
+    /// Lets a connection go as far as it can without waiting.
+    pub(crate) fn drive(&mut self, key: usize) {
+        loop {
+            let Some(connection) = self.connections.get(key) else { return };
+            let flow = match &connection.phase {
+                Phase::Idle | Phase::Head => self.receive(key),
+                Phase::Exchange(_) => self.relay(key),
+                Phase::Parked(_) => Flow::Wait,
+                Phase::Tunnel(_) => self.tunnel(key),
+                Phase::Closing(_) => self.closing(key),
+            };
+            match flow {
+                Flow::Next => {}
+                Flow::Wait => return self.settle(key),
+                Flow::Yield => return self.again.push(key),
+                Flow::Close => return self.close(key),
+            }
+        }
+    }
+
+    /// Whether responses tell their clients that the connection closes.
+    pub(crate) fn is_finishing(&self) -> bool {
+        matches!(self.drain, Drain::Finish(_))
+    }
+
+    /// Sends bytes to a client, or keeps what it does not take.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(crate) fn send_to_client(
+        connection: &mut Connection,
+        buffers: &mut Buffers,
+        bytes: SendFrom,
+    ) -> Result<(), ErrorKind> {
+        let Buffers { read, out, pool } = buffers;
+        let bytes = match bytes {
+            SendFrom::Out => &out[..],
+            SendFrom::Read { start, end } => &read[start..end],
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sent = if connection.unsent.is_empty() { connection.socket.send(bytes)? } else { 0 };
+        connection.moved += sent as u64;
+        connection.unsent.keep(&bytes[sent..], pool);
+        Ok(())
+    }
+
+    /// Sends what a client had not taken; returns whether all of it went out.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(crate) fn flush_client(&mut self, key: usize) -> Result<bool, ErrorKind> {
+        let connection = &mut self.connections[key];
+        while !connection.unsent.is_empty() {
+            if !connection.socket.is_writable() {
+                return Ok(false);
+            }
+            let sent = connection.socket.send(connection.unsent.rest())?;
+            connection.moved += sent as u64;
+            connection.unsent.advance(sent, &mut self.buffers.pool);
+        }
+        Ok(true)
+    }
+
+    /// Puts the last bytes in `out` on their way and closes behind them.
+    pub(crate) fn send_and_close(&mut self, key: usize, closing: Closing) -> Flow {
+        let connection = &mut self.connections[key];
+        connection.phase = Phase::Closing(closing);
+        match Self::send_to_client(connection, &mut self.buffers, SendFrom::Out) {
+            Ok(()) => Flow::Next,
+            Err(_) => Flow::Close,
+        }
+    }
+
+    /// Last bytes out, then the end; lingering if the client may still be sending.
+    fn closing(&mut self, key: usize) -> Flow {
+        match self.flush_client(key) {
+            Ok(true) => {}
+            Ok(false) => return Flow::Wait,
+            Err(_) => return Flow::Close,
+        }
+        let connection = &mut self.connections[key];
+        match &mut connection.phase {
+            Phase::Closing(Closing::Clean) => return Flow::Close,
+            Phase::Closing(closing @ Closing::Linger) => {
+                *closing = Closing::Lingering;
+                connection.socket.end();
+                self.buffers.pool.put(&mut connection.input);
+                self.deadlines.arm(key, deadline::LINGER, self.now);
+            }
+            _ => {}
+        }
+        self.discard(key)
+    }
+
+    /// Throws away what a closing client sends.
+    fn discard(&mut self, key: usize) -> Flow {
+        use super::socket::Received;
+        let connection = &mut self.connections[key];
+        // One turn's worth: a client that sends without end is cut by the deadline, not served by it.
+        for _ in 0..super::relay::TURN_READS {
+            if !connection.socket.is_readable() {
+                return Flow::Wait;
+            }
+            match connection.socket.receive(&mut self.buffers.read) {
+                Received::Bytes(_) => {}
+                Received::Nothing => return Flow::Wait,
+                Received::End | Received::Broken(_) => return Flow::Close,
+            }
+        }
+        Flow::Yield
+    }
+
+    /// Makes the deadlines fit what the connection waits for.
+    fn settle(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let sending = !connection.unsent.is_empty();
+        let wanted = match &connection.phase {
+            // Any byte starts the wait anew.
+            Phase::Tunnel(_) => {
+                self.deadlines.cancel(key);
+                Some(deadline::TUNNEL)
+            }
+            _ if sending => Some(deadline::PROGRESS),
+            Phase::Idle if connection.is_used => Some(deadline::KEEP_ALIVE),
+            Phase::Idle | Phase::Head => Some(deadline::HEAD),
+            Phase::Exchange(exchange) if exchange.has_request() => None,
+            // The wait for a 100 is the server's, but not for ever.
+            Phase::Exchange(exchange) if exchange.awaits_continue() => Some(deadline::HEAD),
+            Phase::Exchange(_) => {
+                let server_lags =
+                    connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
+                (!server_lags).then_some(deadline::PROGRESS)
+            }
+            Phase::Parked(_) => None,
+            Phase::Closing(_) => Some(deadline::LINGER),
+        };
+        match wanted {
+            Some(list) if self.deadlines.armed(key) != Some(list) => {
+                connection.moved = 0;
+                self.deadlines.arm(key, list, self.now);
+            }
+            Some(_) => {}
+            None => self.deadlines.cancel(key),
+        }
+        self.settle_upstream(key);
+    }
+
+    fn settle_upstream(&mut self, key: usize) {
+        let connection = &self.connections[key];
+        let Some(upstream_key) = connection.upstream else { return };
+        let upstream = &self.upstreams[upstream_key];
+        let server_owes = match &connection.phase {
+            Phase::Exchange(exchange) => {
+                exchange.awaits_head() && (exchange.has_request() || !upstream.unsent.is_empty())
+            }
+            _ => false,
+        };
+        let wanted = if !upstream.connected && !upstream.unsent.is_empty() {
+            Some(upstream_deadline::CONNECT)
+        } else if server_owes && self.setup.upstream_timeout.is_some() {
+            Some(upstream_deadline::RESPONSE)
+        } else {
+            None
+        };
+        match wanted {
+            Some(list) if self.upstream_deadlines.armed(upstream_key) == Some(list) => {}
+            Some(list) => self.upstream_deadlines.arm(upstream_key, list, self.now),
+            None => self.upstream_deadlines.cancel(upstream_key),
+        }
+    }
+
+    /// Closes a client's connection, and the server's if it works for it.
+    pub(crate) fn close(&mut self, key: usize) {
+        let Some(mut connection) = self.connections.try_remove(key) else { return };
+        self.deadlines.cancel(key);
+        self.buffers.pool.put(&mut connection.input);
+        connection.unsent.clear(&mut self.buffers.pool);
+        if let Some(upstream) = connection.upstream {
+            self.drop_upstream(upstream);
+        }
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The connection to the server that became idle last.
+    pub(crate) fn idle_upstream(&mut self) -> Option<usize> {
+        let key = self.upstream_deadlines.newest(upstream_deadline::IDLE)?;
+        self.upstream_deadlines.cancel(key);
+        Some(key)
+    }
+
+    /// Opens a connection to the server; it may be made only when the first bytes go out.
+    ///
+    /// # Errors
+    /// When there is none, or no descriptor for it.
+    pub(crate) fn connect(&mut self) -> Result<usize, Fault> {
+        let stream = TcpStream::connect(self.setup.server).map_err(|error| connect_fault(&error))?;
+        // Not worth failing for: it only delays small writes.
+        let _ = stream.set_nodelay(true);
+        let entry = self.upstreams.vacant_entry();
+        let key = entry.key();
+        let socket = Socket::register(Stream::Tcp(stream), &self.registry, Source::Upstream(key).token(), false)
+            .map_err(|error| connect_fault(&error))?;
+        entry.insert(Upstream {
+            socket,
+            owner: None,
+            input: Vec::new(),
+            unsent: super::buffer::Unsent::default(),
+            replay: Vec::new(),
+            reused: false,
+            connected: false,
+            broken: false,
+        });
+        Ok(key)
+    }
+
+    /// Takes the connection to the server away from its exchange, to be used by another.
+    pub(crate) fn release_upstream(&mut self, key: usize) {
+        let upstream = &mut self.upstreams[key];
+        upstream.owner = None;
+        upstream.reused = true;
+        self.upstream_deadlines.arm(key, upstream_deadline::IDLE, self.now);
+    }
+
+    /// Closes a connection to the server.
+    pub(crate) fn drop_upstream(&mut self, key: usize) {
+        let Some(mut upstream) = self.upstreams.try_remove(key) else { return };
+        self.upstream_deadlines.cancel(key);
+        let pool = &mut self.buffers.pool;
+        pool.put(&mut upstream.input);
+        pool.put(&mut upstream.replay);
+        upstream.unsent.clear(pool);
+    }
+}
+
+/// Which of the worker's buffers holds what is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SendFrom {
+    /// All of `out`.
+    Out,
+    /// A part of `read`.
+    Read { start: usize, end: usize },
+}
+
+/// What an event is about. A client's connection has an even token, one to the server an odd one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The worker's inbox.
+    Inbox,
+    /// A client's connection, by its slot.
+    Client(usize),
+    /// A connection to the server, by its slot.
+    Upstream(usize),
+}
+
+impl Source {
+    /// What the token of an event stands for.
+    pub(crate) fn of(Token(token): Token) -> Self {
+        match token {
+            usize::MAX => Self::Inbox,
+            _ if token.is_multiple_of(2) => Self::Client(token / 2),
+            _ => Self::Upstream(token / 2),
+        }
+    }
+
+    /// The token that stands for it.
+    pub(crate) fn token(self) -> Token {
+        Token(match self {
+            Self::Inbox => usize::MAX,
+            Self::Client(key) => key * 2,
+            Self::Upstream(key) => key * 2 + 1,
+        })
+    }
+}
+
+fn connect_fault(error: &std::io::Error) -> Fault {
+    let exhausted =
+        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM];
+    match rustix::io::Errno::from_io_error(error) {
+        Some(errno) if exhausted.contains(&errno) => Fault::Exhausted,
+        _ => Fault::Connect(error.kind()),
+    }
+}

@@ -1,0 +1,362 @@
+//! From the first byte of a request to its head's departure: read, parse, classify, send on.
+//!
+//! ```text
+//!   bytes ─▶ HTTP/2 preface? ─▶ tunnel
+//!         ─▶ head ─▶ probe? ─▶ answer, or park until the prober's result
+//!                 └▶ exchange: head rewritten into one buffer with what there is of the body, one write
+//! ```
+//!
+//! Not here: the rest of the body and the response ([`super::relay`]).
+
+use super::buffer::{Buffers, READ_AT, READ_END, restore};
+use super::connection::{Closing, Parked, Phase, Tunnel};
+use super::exchange::Exchange;
+use super::fault::Fault;
+use super::headers::{self, Answer, Connection as Field};
+use super::plane::{Drain, Flow, Plane, ProbeTicket};
+use super::socket::Received;
+use crate::config::{HEAD_BYTES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
+use crate::http1::field::Kind;
+use crate::http1::head::{self, Parsed, RequestHead, Slots};
+use crate::http1::{Framing, Version};
+
+/// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What the bytes at the start of a connection or behind a request are.
+enum Found {
+    Partial,
+    Http2,
+    /// A request that goes to the server; its head, so many bytes long, has been written to `out`.
+    Pass(Exchange, usize),
+    /// A request that the agent answers; the answer has been written to `out`, the head is so many bytes long.
+    Answered {
+        length: usize,
+        closes: bool,
+    },
+    /// A probe that waits for the container's; its head is so many bytes long.
+    Probe(Parked, usize),
+    Refused(Fault),
+}
+
+impl Plane {
+    /// Reads and parses until there is a whole request head.
+    pub(super) fn receive(&mut self, key: usize) -> Flow {
+        match self.flush_client(key) {
+            Ok(true) => {}
+            // The answer before goes first; until then the next request waits in the socket.
+            Ok(false) => return Flow::Wait,
+            Err(_) => return Flow::Close,
+        }
+        let connection = &mut self.connections[key];
+        let mut seen = if matches!(connection.phase, Phase::Head) { connection.input.len() } else { 0 };
+        let mut end = restore(&mut self.buffers.read, &mut self.buffers.pool, &mut connection.input);
+        loop {
+            let is_new = end - READ_AT > seen && is_worth_parsing(&self.buffers.read[READ_AT..end], seen);
+            if is_new {
+                match self.find(key, end) {
+                    Found::Partial => {}
+                    found => return self.start(key, found, end),
+                }
+            }
+            seen = end - READ_AT;
+            let connection = &mut self.connections[key];
+            let received = if connection.socket.is_readable() {
+                connection.socket.receive(&mut self.buffers.read[end..READ_END])
+            } else {
+                Received::Nothing
+            };
+            match received {
+                Received::Bytes(count) => end += count,
+                Received::Nothing => return self.wait_for_head(key, end),
+                Received::End | Received::Broken(_) => return Flow::Close,
+            }
+        }
+    }
+
+    /// Keeps what there is of a head.
+    fn wait_for_head(&mut self, key: usize, end: usize) -> Flow {
+        let connection = &mut self.connections[key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        pool.keep(&mut connection.input, &read[READ_AT..end]);
+        if end > READ_AT {
+            connection.phase = Phase::Head;
+        }
+        if self.is_finishing() && end == READ_AT { Flow::Close } else { Flow::Wait }
+    }
+
+    /// Says what the bytes are, and writes what they lead to into `out`.
+    fn find(&mut self, key: usize, end: usize) -> Found {
+        let connection = &self.connections[key];
+        let Buffers { read, out, .. } = &mut self.buffers;
+        let buf = &read[READ_AT..end];
+        if !connection.is_used && buf[0] == HTTP2_PREFACE[0] {
+            if buf.starts_with(HTTP2_PREFACE) {
+                return Found::Http2;
+            }
+            if HTTP2_PREFACE.starts_with(buf) {
+                return Found::Partial;
+            }
+        }
+        let mut slots = Slots::new();
+        out.clear();
+        match head::request(buf, &mut slots) {
+            Ok(Parsed::Partial) => Found::Partial,
+            Ok(Parsed::Complete(head)) => match self.setup.answer(&head, self.drain, out) {
+                Some(found) => found,
+                None => Found::Pass(
+                    Exchange::open(&head, &connection.peer, self.setup.authority.as_bytes(), out),
+                    head.length,
+                ),
+            },
+            Err(error) => Found::Refused(Fault::RequestHead(error)),
+        }
+    }
+
+    fn start(&mut self, key: usize, found: Found, end: usize) -> Flow {
+        self.deadlines.cancel(key);
+        self.connections[key].is_used = true;
+        match found {
+            Found::Pass(exchange, length) => self.pass(key, exchange, READ_AT + length, end),
+            Found::Probe(parked, length) => self.park(key, parked, READ_AT + length, end),
+            Found::Answered { length, closes } => self.answer(key, closes, READ_AT + length, end),
+            Found::Http2 => self.open_tunnel(key, end),
+            Found::Refused(fault) => self.refuse(key, fault),
+            Found::Partial => Flow::Wait,
+        }
+    }
+
+    /// Sends the head in `out` on, with what there is of the body.
+    fn pass(&mut self, key: usize, mut exchange: Exchange, body_at: usize, end: usize) -> Flow {
+        self.saw_request = true;
+        let Buffers { read, out, pool } = &mut self.buffers;
+        let step = match exchange.request(&mut read[body_at..end]) {
+            Ok(step) => step,
+            Err(fault) => return self.refuse(key, fault),
+        };
+        out.extend_from_slice(&read[body_at..body_at + step.kept]);
+        let connection = &mut self.connections[key];
+        pool.keep(&mut connection.input, &read[body_at + step.consumed..end]);
+        let is_whole = exchange.has_request();
+        connection.phase = Phase::Exchange(exchange);
+        match self.dispatch(key, is_whole) {
+            Ok(()) => Flow::Next,
+            Err(fault) => self.fail(key, fault),
+        }
+    }
+
+    /// Sends `out` over a connection that is there, or else over a new one. `is_whole`: it is the whole request.
+    fn dispatch(&mut self, key: usize, is_whole: bool) -> Result<(), Fault> {
+        if let Some(upstream) = self.idle_upstream()
+            && self.send_request(key, upstream, is_whole).is_ok()
+        {
+            return Ok(());
+        }
+        // If that failed, not a byte was written, so the request may go over another connection whatever its method
+        // (SPEC P9): a new one, as the others are likely to be stale as well.
+        self.dispatch_new(key, is_whole)
+    }
+
+    /// Sends `out` over a new connection.
+    pub(super) fn dispatch_new(&mut self, key: usize, is_whole: bool) -> Result<(), Fault> {
+        let upstream = match self.connect() {
+            Err(Fault::Exhausted) => self.connect_instead()?,
+            other => other?,
+        };
+        self.send_request(key, upstream, is_whole)
+    }
+
+    /// Closes an idle connection to the server to have its descriptor.
+    fn connect_instead(&mut self) -> Result<usize, Fault> {
+        let idle = self.idle_upstream().ok_or(Fault::Exhausted)?;
+        self.drop_upstream(idle);
+        self.connect()
+    }
+
+    /// Sends `out` over `upstream` and ties it to the connection; if it can't be used, it is closed.
+    fn send_request(&mut self, key: usize, upstream_key: usize, is_whole: bool) -> Result<(), Fault> {
+        let Buffers { out, pool, .. } = &mut self.buffers;
+        let upstream = &mut self.upstreams[upstream_key];
+        match upstream.socket.send(out) {
+            Ok(sent) => {
+                upstream.owner = Some(key);
+                upstream.connected |= sent > 0;
+                upstream.unsent.keep(&out[sent..], pool);
+                if upstream.reused && is_whole && sent == out.len() && sent <= REPLAY_BYTES {
+                    pool.keep(&mut upstream.replay, out);
+                }
+                self.connections[key].upstream = Some(upstream_key);
+                Ok(())
+            }
+            Err(kind) => {
+                self.drop_upstream(upstream_key);
+                Err(Fault::Connect(kind))
+            }
+        }
+    }
+
+    /// Answers a request that is at fault, and closes: what follows can't be told apart.
+    fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
+        self.buffers.out.clear();
+        headers::write_fault(&mut self.buffers.out, fault, Version::Http11, Field::Close, false);
+        self.send_and_close(key, Closing::Linger)
+    }
+
+    /// A head that did not come in time.
+    pub(super) fn refuse_slow_head(&mut self, key: usize) {
+        let connection = &self.connections[key];
+        let has_begun = !connection.input.is_empty();
+        let flow = if has_begun { self.refuse(key, Fault::RequestHeadTimeout) } else { Flow::Close };
+        self.follow(key, flow);
+    }
+
+    /// Sends an answer of the agent's own, which is in `out`.
+    fn answer(&mut self, key: usize, closes: bool, rest_at: usize, end: usize) -> Flow {
+        if closes {
+            return self.send_and_close(key, Closing::Linger);
+        }
+        let connection = &mut self.connections[key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        pool.keep(&mut connection.input, &read[rest_at..end]);
+        self.answered(key)
+    }
+
+    /// Sends the answer in `out` and waits for the next request.
+    fn answered(&mut self, key: usize) -> Flow {
+        let connection = &mut self.connections[key];
+        connection.phase = Phase::Idle;
+        match Self::send_to_client(connection, &mut self.buffers, super::plane::SendFrom::Out) {
+            Ok(()) => Flow::Next,
+            Err(_) => Flow::Close,
+        }
+    }
+
+    /// Leaves a probe with the prober; the worker goes on.
+    fn park(&mut self, key: usize, parked: Parked, rest_at: usize, end: usize) -> Flow {
+        let connection = &mut self.connections[key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        pool.keep(&mut connection.input, &read[rest_at..end]);
+        connection.phase = Phase::Parked(parked);
+        let ticket = ProbeTicket { worker: self.setup.worker, key, serial: connection.serial };
+        match &self.setup.prober {
+            Some(prober) => match prober.try_send(ticket) {
+                Ok(()) => Flow::Wait,
+                Err(_) => self.probed(key, false),
+            },
+            None => self.probed(key, true),
+        }
+    }
+
+    /// Answers a parked probe (SPEC H1).
+    pub(super) fn probed(&mut self, key: usize, passed: bool) -> Flow {
+        let Phase::Parked(parked) = self.connections[key].phase else { return Flow::Wait };
+        let is_quiet = self.drain != Drain::No;
+        let answer = match (is_quiet, passed) {
+            (true, _) => SHUTTING_DOWN,
+            (false, true) => Answer { status: 200, field: None, body: b"queue" },
+            (false, false) => Answer { status: 503, field: None, body: b"" },
+        };
+        let keeps = parked.keeps && !self.is_finishing();
+        self.buffers.out.clear();
+        headers::write_answer(
+            &mut self.buffers.out,
+            answer,
+            parked.version,
+            field_for(keeps, parked.version),
+            parked.is_head,
+        );
+        if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Clean) }
+    }
+
+    /// Makes the connection a tunnel and sends what has come so far into it.
+    fn open_tunnel(&mut self, key: usize, end: usize) -> Flow {
+        self.saw_request = true;
+        let Buffers { read, out, .. } = &mut self.buffers;
+        out.clear();
+        out.extend_from_slice(&read[READ_AT..end]);
+        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
+        match self.dispatch_new(key, false) {
+            Ok(()) => Flow::Next,
+            // There is no HTTP/1 answer to HTTP/2.
+            Err(_) => Flow::Close,
+        }
+    }
+
+    /// Carries out what a step outside [`Plane::drive`] has led to.
+    pub(super) fn follow(&mut self, key: usize, flow: Flow) {
+        match flow {
+            Flow::Close => self.close(key),
+            Flow::Next | Flow::Wait | Flow::Yield => self.drive(key),
+        }
+    }
+}
+
+const SHUTTING_DOWN: Answer<'static> = Answer { status: 503, field: None, body: b"shutting down\n" };
+
+impl super::plane::Setup {
+    /// Answers what is not for the model server: probes (SPEC H1, H2).
+    fn answer(&self, head: &RequestHead<'_, '_>, drain: Drain, out: &mut Vec<u8>) -> Option<Found> {
+        let value = head.fields.first(Kind::NetworkProbe);
+        let is_health_check = head.fields.first(Kind::UserAgent).is_some_and(is_prober);
+        let mut text = Vec::new();
+        let answer = match value {
+            _ if is_health_check && drain != Drain::No => SHUTTING_DOWN,
+            Some(b"queue") if is_health_check => return Some(Found::park(head)),
+            _ if is_health_check => {
+                text.extend_from_slice(b"unexpected probe header value: ");
+                text.extend_from_slice(value.unwrap_or_default());
+                text.push(b'\n');
+                Answer { status: 400, field: None, body: &text }
+            }
+            Some(b"probe") => match head.fields.first(Kind::NetworkHash).filter(|hash| !hash.is_empty()) {
+                Some(hash) => Answer { status: 200, field: Some(("K-Network-Hash", hash)), body: b"" },
+                None => Answer {
+                    status: 400,
+                    field: None,
+                    body: b"a probe request must contain a non-empty \"K-Network-Hash\" header\n",
+                },
+            },
+            _ => return None,
+        };
+        let parked = parked(head);
+        let keeps = parked.keeps && !matches!(drain, Drain::Finish(_));
+        headers::write_answer(out, answer, head.version, field_for(keeps, head.version), parked.is_head);
+        Some(Found::Answered { length: head.length, closes: !keeps })
+    }
+}
+
+impl Found {
+    fn park(head: &RequestHead<'_, '_>) -> Self {
+        Self::Probe(parked(head), head.length)
+    }
+}
+
+/// A probe has no body; one that has is answered all the same, and its connection closed rather than read on.
+fn parked(head: &RequestHead<'_, '_>) -> Parked {
+    let wants = match head.version {
+        Version::Http11 => !head.options.close,
+        Version::Http10 => head.options.keep_alive && !head.options.close,
+    };
+    Parked { version: head.version, keeps: wants && head.framing == Framing::Empty, is_head: head.method == b"HEAD" }
+}
+
+fn is_prober(user_agent: &[u8]) -> bool {
+    user_agent.starts_with(b"kube-probe/") || user_agent.starts_with(b"Knative-Activator-Probe")
+}
+
+fn field_for(keeps: bool, version: Version) -> Field {
+    match (keeps, version) {
+        (false, _) => Field::Close,
+        (true, Version::Http10) => Field::KeepAlive,
+        (true, Version::Http11) => Field::Implied,
+    }
+}
+
+/// Whether parsing can find more than it did when there were `seen` bytes: a line has ended or a limit is passed.
+/// Without this a client that sends a long head byte by byte has all of it parsed for each.
+fn is_worth_parsing(buf: &[u8], seen: usize) -> bool {
+    let crosses = |limit: usize| seen < limit && buf.len() >= limit;
+    seen == 0 || buf[seen..].contains(&b'\n') || crosses(REQUEST_LINE_BYTES) || crosses(HEAD_BYTES)
+}
+
+const _: () = assert!(READ_BYTES > HEAD_BYTES, "a head that is too large must be seen to be so");

@@ -1,0 +1,295 @@
+//! An exchange under way: bodies both ways with back-pressure, the response head, the end.
+//!
+//! A direction is read only when what was read before has been taken by the other side, so at most one read waits per
+//! direction. Whatever the client sends beyond its request stays in the socket.
+//!
+//! Not here: what the bytes mean ([`super::exchange`]).
+
+use std::io::ErrorKind;
+
+use super::buffer::{Buffers, READ_AT, READ_END, restore};
+use super::connection::{Closing, Phase, Tunnel};
+use super::exchange::{Exchange, HeadStep, Outcome};
+use super::fault::Fault;
+use super::plane::{Flow, Plane, SendFrom};
+use super::socket::Received;
+use crate::config::READ_BYTES;
+
+/// Reads in one direction before the other connections have their turn: 2 MiB.
+pub(super) const TURN_READS: usize = 2 * 1024 * 1024 / READ_BYTES;
+
+/// Whether a direction has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Yes,
+    No,
+    /// The client is gone.
+    ClientGone,
+    /// The exchange has become a tunnel.
+    Switched,
+}
+
+impl Plane {
+    /// Moves both directions until both wait or the exchange is over.
+    pub(super) fn relay(&mut self, key: usize) -> Flow {
+        for _ in 0..TURN_READS {
+            let moved = match self.request_on(key).and_then(|up| Ok((up, self.response_on(key)?))) {
+                Ok(moved) => moved,
+                Err(fault) => return self.fail(key, fault),
+            };
+            match moved {
+                (Moved::ClientGone, _) | (_, Moved::ClientGone) => return Flow::Close,
+                (_, Moved::Switched) => return Flow::Next,
+                _ => {}
+            }
+            let Phase::Exchange(exchange) = &self.connections[key].phase else { return Flow::Next };
+            if exchange.has_response() {
+                let outcome = exchange.finish();
+                return self.finish(key, outcome);
+            }
+            if moved == (Moved::No, Moved::No) {
+                return Flow::Wait;
+            }
+        }
+        Flow::Yield
+    }
+
+    /// Client to server: one read.
+    fn request_on(&mut self, key: usize) -> Result<Moved, Fault> {
+        let connection = &mut self.connections[key];
+        let (Phase::Exchange(exchange), Some(upstream_key)) = (&mut connection.phase, connection.upstream) else {
+            return Ok(Moved::No);
+        };
+        let upstream = &mut self.upstreams[upstream_key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        if !upstream.unsent.is_empty() {
+            if !upstream.socket.is_writable() {
+                return Ok(Moved::No);
+            }
+            match upstream.socket.send(upstream.unsent.rest()) {
+                Ok(0) => return Ok(Moved::No),
+                Ok(sent) => {
+                    upstream.connected = true;
+                    upstream.unsent.advance(sent, pool);
+                }
+                Err(kind) if !upstream.connected => return Err(Fault::Connect(kind)),
+                Err(_) => {
+                    upstream.unsent.clear(pool);
+                    upstream.broken = true;
+                }
+            }
+            return Ok(Moved::Yes);
+        }
+        if exchange.has_request() || upstream.broken || !connection.socket.is_readable() {
+            return Ok(Moved::No);
+        }
+        let start = restore(read, pool, &mut connection.input);
+        let received = connection.socket.receive(&mut read[start..READ_END]);
+        let end = match received {
+            Received::Bytes(count) => {
+                connection.moved += count as u64;
+                start + count
+            }
+            Received::Nothing => start,
+            Received::End => return exchange.request_ended().map(|()| Moved::ClientGone),
+            Received::Broken(_) => return Ok(Moved::ClientGone),
+        };
+        let step = exchange.request(&mut read[READ_AT..end])?;
+        pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
+        let bytes = &read[READ_AT..READ_AT + step.kept];
+        if !bytes.is_empty() {
+            match upstream.socket.send(bytes) {
+                Ok(sent) => upstream.unsent.keep(&bytes[sent..], pool),
+                Err(_) => upstream.broken = true,
+            }
+        }
+        Ok(if received == Received::Nothing { Moved::No } else { Moved::Yes })
+    }
+
+    /// Server to client: one read.
+    fn response_on(&mut self, key: usize) -> Result<Moved, Fault> {
+        match self.flush_client(key) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Moved::No),
+            Err(_) => return Ok(Moved::ClientGone),
+        }
+        let connection = &mut self.connections[key];
+        let Some(upstream_key) = connection.upstream else { return Ok(Moved::No) };
+        let upstream = &mut self.upstreams[upstream_key];
+        if !upstream.socket.is_readable() {
+            return Ok(Moved::No);
+        }
+        let start = READ_AT + upstream.input.len();
+        match upstream.socket.receive(&mut self.buffers.read[start..READ_END]) {
+            Received::Bytes(count) => {
+                upstream.connected = true;
+                let Buffers { read, pool, .. } = &mut self.buffers;
+                restore(read, pool, &mut upstream.input);
+                pool.put(&mut upstream.replay);
+                self.respond(key, upstream_key, start + count)
+            }
+            Received::Nothing => Ok(Moved::No),
+            Received::End => self.server_ended(key, upstream_key, None),
+            Received::Broken(kind) => self.server_ended(key, upstream_key, Some(kind)),
+        }
+    }
+
+    /// Turns the server's bytes, up to `end`, into the client's and sends them.
+    fn respond(&mut self, key: usize, upstream_key: usize, end: usize) -> Result<Moved, Fault> {
+        let closing = self.is_finishing();
+        let connection = &mut self.connections[key];
+        let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(Moved::No) };
+        let Buffers { read, out, pool } = &mut self.buffers;
+        out.clear();
+        let (at, switched) = read_heads(exchange, &read[..end], closing, out)?;
+        let relayed = exchange.response_body(read, at..end)?;
+        let rest = at + relayed.consumed..end;
+        let upstream = &mut self.upstreams[upstream_key];
+        pool.keep(&mut upstream.input, &read[rest]);
+        let from = if out.is_empty() {
+            SendFrom::Read { start: relayed.out.start, end: relayed.out.end }
+        } else {
+            out.extend_from_slice(&read[relayed.out]);
+            SendFrom::Out
+        };
+        if Self::send_to_client(connection, &mut self.buffers, from).is_err() {
+            return Ok(Moved::ClientGone);
+        }
+        if switched {
+            return Ok(self.switch(key, upstream_key));
+        }
+        Ok(Moved::Yes)
+    }
+
+    /// Makes the exchange a tunnel; what both sides have sent already goes first.
+    fn switch(&mut self, key: usize, upstream_key: usize) -> Moved {
+        let connection = &mut self.connections[key];
+        let upstream = &mut self.upstreams[upstream_key];
+        let pool = &mut self.buffers.pool;
+        connection.phase = Phase::Tunnel(Tunnel::default());
+        upstream.unsent.keep(&connection.input, pool);
+        pool.put(&mut connection.input);
+        connection.unsent.keep(&upstream.input, pool);
+        pool.put(&mut upstream.input);
+        self.deadlines.cancel(key);
+        self.upstream_deadlines.cancel(upstream_key);
+        Moved::Switched
+    }
+
+    /// The server closed or broke its connection: the end of a response, a reason to send the request again, or a
+    /// fault.
+    fn server_ended(&mut self, key: usize, upstream_key: usize, error: Option<ErrorKind>) -> Result<Moved, Fault> {
+        if self.resend(key, upstream_key, error)? {
+            return Ok(Moved::Yes);
+        }
+        let connection = &mut self.connections[key];
+        let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(Moved::No) };
+        let out = &mut self.buffers.out;
+        out.clear();
+        let partial = !self.upstreams[upstream_key].input.is_empty();
+        match error {
+            Some(kind) if !self.upstreams[upstream_key].connected => return Err(Fault::Connect(kind)),
+            // A reset is no end, even where the end is the frame.
+            Some(_) if !exchange.awaits_head() => {
+                return Err(Fault::ResponseBody(crate::http1::body::BodyError::Truncated));
+            }
+            _ => exchange.response_ended(partial, out)?,
+        }
+        match Self::send_to_client(connection, &mut self.buffers, SendFrom::Out) {
+            Ok(()) => Ok(Moved::Yes),
+            Err(_) => Ok(Moved::ClientGone),
+        }
+    }
+
+    /// Sends the request again over a new connection if the old one had been reused and that is safe (SPEC P9).
+    ///
+    /// A server that closed an idle connection just before the request came never reads it: its kernel answers the
+    /// request with a reset. Here that is a FIN followed by a reset, which the kernel reports as EPIPE; a server that
+    /// read the request, or a part of it, sends one or the other, never this pair.
+    fn resend(&mut self, key: usize, upstream_key: usize, error: Option<ErrorKind>) -> Result<bool, Fault> {
+        let connection = &mut self.connections[key];
+        let upstream = &mut self.upstreams[upstream_key];
+        let Phase::Exchange(exchange) = &connection.phase else { return Ok(false) };
+        if !upstream.reused || upstream.replay.is_empty() || exchange.has_begun() {
+            return Ok(false);
+        }
+        let error = error.or_else(|| upstream.socket.pending_error());
+        if !exchange.may_resend(error == Some(ErrorKind::BrokenPipe)) {
+            return Ok(false);
+        }
+        self.buffers.out.clear();
+        self.buffers.out.extend_from_slice(&upstream.replay);
+        connection.upstream = None;
+        self.drop_upstream(upstream_key);
+        self.dispatch_new(key, true)?;
+        Ok(true)
+    }
+
+    /// Both messages are through: the connections are kept or closed.
+    fn finish(&mut self, key: usize, outcome: Outcome) -> Flow {
+        let connection = &mut self.connections[key];
+        if let Some(upstream_key) = connection.upstream.take() {
+            let upstream = &self.upstreams[upstream_key];
+            let surplus = !upstream.input.is_empty() || upstream.socket.peer_closed();
+            if outcome.server_closes.is_some() || surplus || upstream.broken || !upstream.unsent.is_empty() {
+                self.drop_upstream(upstream_key);
+            } else {
+                self.release_upstream(upstream_key);
+            }
+        }
+        let connection = &mut self.connections[key];
+        let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
+        match outcome.client_closes {
+            None => {
+                connection.phase = Phase::Idle;
+                Flow::Next
+            }
+            Some(_) => {
+                let sends_more =
+                    !exchange.has_request() || !connection.input.is_empty() || connection.socket.is_readable();
+                connection.phase = Phase::Closing(if sends_more { Closing::Linger } else { Closing::Clean });
+                Flow::Next
+            }
+        }
+    }
+
+    /// Ends an exchange that failed: with an answer if the client has had nothing yet, else with a cut.
+    pub(super) fn fail(&mut self, key: usize, fault: Fault) -> Flow {
+        let closing = self.is_finishing();
+        let connection = &mut self.connections[key];
+        if let Some(upstream) = connection.upstream.take() {
+            self.drop_upstream(upstream);
+        }
+        let connection = &mut self.connections[key];
+        let Phase::Exchange(exchange) = &mut connection.phase else { return Flow::Close };
+        if !exchange.awaits_head() {
+            if exchange.ends_with_connection() {
+                connection.socket.reset_on_close();
+                return Flow::Close;
+            }
+            connection.phase = Phase::Closing(Closing::Linger);
+            return Flow::Next;
+        }
+        self.buffers.out.clear();
+        exchange.answer(fault, closing, &mut self.buffers.out);
+        let outcome = exchange.finish();
+        if Self::send_to_client(connection, &mut self.buffers, SendFrom::Out).is_err() {
+            return Flow::Close;
+        }
+        self.finish(key, outcome)
+    }
+}
+
+/// Reads response heads from the start of what was read, up to the final one; returns where what follows starts and
+/// whether protocols were switched.
+fn read_heads(exchange: &mut Exchange, read: &[u8], closing: bool, out: &mut Vec<u8>) -> Result<(usize, bool), Fault> {
+    let mut at = READ_AT;
+    while exchange.awaits_head() {
+        match exchange.response_head(&read[at..], closing, out)? {
+            HeadStep::Partial => break,
+            HeadStep::Interim(length) | HeadStep::Final(length) => at += length,
+            HeadStep::Switched(length) => return Ok((at + length, true)),
+        }
+    }
+    Ok((at, false))
+}

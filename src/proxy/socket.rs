@@ -1,0 +1,181 @@
+//! Non-blocking sockets, and what a read or write can come back with.
+//!
+//! A socket is registered once, edge-triggered, for both directions, so its readiness is remembered here: it is ready
+//! until a call says otherwise. A read that fills less than it was given has emptied the socket (epoll(7)), which
+//! saves the read that would say so; not so once the peer has closed, as that is for a further read to tell.
+//!
+//! Not here: what the bytes mean.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::event::Event;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+/// A connection and its readiness.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Stream,
+    readable: bool,
+    writable: bool,
+    /// The peer has sent its last byte.
+    peer_closed: bool,
+}
+
+/// A connection of either kind.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// TCP, IPv4 or IPv6.
+    Tcp(TcpStream),
+    /// The abstract socket (SPEC P12).
+    Unix(UnixStream),
+}
+
+/// What a read came back with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing yet.
+    Nothing,
+    /// The peer has sent its last byte.
+    End,
+    /// The connection is broken.
+    Broken(ErrorKind),
+}
+
+/// What an event says about the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerState {
+    /// Nothing new.
+    Open,
+    /// It has just sent its last byte.
+    Closed,
+    /// The connection is gone in both directions.
+    Gone,
+}
+
+impl Socket {
+    /// Registers a connection that is taken to be writable: trying costs less than waiting for the first event.
+    /// `readable`: reading is worth a try as well.
+    pub(crate) fn register(mut stream: Stream, registry: &Registry, token: Token, readable: bool) -> io::Result<Self> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match &mut stream {
+            Stream::Tcp(stream) => registry.register(stream, token, both)?,
+            Stream::Unix(stream) => registry.register(stream, token, both)?,
+        }
+        Ok(Self { stream, readable, writable: true, peer_closed: false })
+    }
+
+    /// Takes note of what an event says.
+    pub(crate) fn note(&mut self, event: &Event) -> PeerState {
+        let gone = event.is_error() || event.is_write_closed();
+        self.readable |= event.is_readable() || event.is_read_closed() || gone;
+        self.writable |= event.is_writable() || gone;
+        let closed = event.is_read_closed() && !self.peer_closed;
+        self.peer_closed |= event.is_read_closed();
+        match (gone, closed) {
+            (true, _) => PeerState::Gone,
+            (false, true) => PeerState::Closed,
+            (false, false) => PeerState::Open,
+        }
+    }
+
+    /// Whether a read may bring something.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    /// Whether a write may take something.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether the peer is known to have sent its last byte.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// Reads once.
+    pub(crate) fn receive(&mut self, buf: &mut [u8]) -> Received {
+        loop {
+            let result = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(buf),
+                Stream::Unix(stream) => stream.read(buf),
+            };
+            match result {
+                Ok(0) => {
+                    self.peer_closed = true;
+                    return Received::End;
+                }
+                Ok(count) => {
+                    self.readable = count == buf.len() || self.peer_closed;
+                    return Received::Bytes(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Received::Nothing;
+                }
+                Err(error) => return Received::Broken(error.kind()),
+            }
+        }
+    }
+
+    /// Writes once; returns how much went out, which may be nothing.
+    ///
+    /// # Errors
+    /// When the connection is broken or could not be made.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        loop {
+            let result = match &mut self.stream {
+                Stream::Tcp(stream) => stream.write(bytes),
+                Stream::Unix(stream) => stream.write(bytes),
+            };
+            match result {
+                Ok(count) => {
+                    self.writable = count == bytes.len();
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A connect that is under way says the one or the other.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    self.writable = false;
+                    return Ok(0);
+                }
+                Err(error) => return Err(error.kind()),
+            }
+        }
+    }
+
+    /// Sends no more: the peer reads to the end of what was sent, and then the end.
+    pub(crate) fn end(&self) {
+        // A peer that is gone has no use for it.
+        let _ = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+
+    /// Makes the close that follows a reset, so that the peer can't take it for an end.
+    pub(crate) fn reset_on_close(&self) {
+        // A reset is the best that can be done; a plain close is next best.
+        let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// The error that the kernel holds for this connection.
+    pub(crate) fn pending_error(&self) -> Option<ErrorKind> {
+        socket2::SockRef::from(self).take_error().ok().flatten().map(|error| error.kind())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! One worker thread: the one place where it waits, and who gets what happened.
+//!
+//! ```text
+//!   poll ─▶ events of clients and of the server ─▶ inbox ─▶ those with more to do ─▶ deadlines ─▶ poll
+//! ```
+//!
+//! A panic costs the connection whose event it was (DESIGN §3): it is closed, the rest goes on.
+//!
+//! Not here: what a connection does with its event ([`super::plane`] and the phases).
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::event::Event;
+use mio::{Events, Poll, Waker};
+
+use super::connection::{Connection, Phase, deadline, upstream_deadline};
+use super::fault::Fault;
+use super::headers::Peer;
+use super::plane::{Drain, Flow, Load, Plane, Setup, Source};
+use super::socket::{PeerState, Socket, Stream};
+use crate::config::PROGRESS_BYTES;
+
+/// Events taken from the poll at once.
+const EVENTS: usize = 256;
+
+/// What a worker is told by other threads.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A client has connected.
+    Accepted {
+        /// Its connection.
+        stream: Stream,
+        /// Its address.
+        peer: Peer,
+        /// There are as many connections as are allowed: the one idle longest has to go.
+        makes_room: bool,
+    },
+    /// The container probe has a result for the connection in this slot.
+    Probed { key: usize, serial: u64, passed: bool },
+    /// The shutdown goes on to this.
+    Drain(Drain),
+}
+
+/// Where other threads leave messages for a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbox {
+    sender: Sender<Message>,
+    waker: Arc<Waker>,
+    load: Arc<Load>,
+}
+
+/// A worker that is ready to run on its own thread.
+pub(crate) struct Worker {
+    poll: Poll,
+    plane: Plane,
+    inbox: Receiver<Message>,
+    /// The agent's start, from which [`Load`] counts.
+    epoch: Instant,
+}
+
+impl Inbox {
+    /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
+    pub(crate) fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            // The worker will find the message at its next wake-up at the latest.
+            let _ = self.waker.wake();
+        }
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+}
+
+impl Worker {
+    /// Makes a worker and its inbox.
+    ///
+    /// # Errors
+    /// When the kernel has no descriptors for them.
+    pub(crate) fn new(setup: Setup, epoch: Instant) -> io::Result<(Self, Inbox)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Source::Inbox.token())?);
+        // Bounded by what may be under way: connections by their limit, results by the connections that wait.
+        let (sender, inbox) = crossbeam_channel::unbounded();
+        let load = Arc::new(Load::new());
+        let plane = Plane::new(poll.registry().try_clone()?, setup, Arc::clone(&load));
+        Ok((Self { poll, plane, inbox, epoch }, Inbox { sender, waker, load }))
+    }
+
+    /// Serves until the shutdown is complete.
+    ///
+    /// # Errors
+    /// When the poll fails, which leaves the worker deaf.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            self.plane.now = Instant::now();
+            for event in &events {
+                self.dispatch(event);
+            }
+            self.run_again();
+            self.expire();
+            self.publish();
+            if self.has_ended() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long the poll may wait.
+    fn patience(&self) -> Option<Duration> {
+        if !self.plane.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let finish = match self.plane.drain {
+            Drain::Finish(until) => Some(until),
+            Drain::No | Drain::Quiet => None,
+        };
+        let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish];
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    fn dispatch(&mut self, event: &Event) {
+        match Source::of(event.token()) {
+            Source::Inbox => self.take_messages(),
+            Source::Client(key) => self.guard(Some(key), |plane| plane.on_client(key, event)),
+            Source::Upstream(key) => {
+                let owner = self.plane.upstreams.get(key).and_then(|upstream| upstream.owner);
+                self.guard(owner, |plane| plane.on_upstream(key, event));
+            }
+        }
+    }
+
+    /// Runs a step of a connection; a panic in it costs that connection.
+    fn guard(&mut self, key: Option<usize>, step: impl FnOnce(&mut Plane)) {
+        let plane = &mut self.plane;
+        if catch_unwind(AssertUnwindSafe(|| step(plane))).is_err() {
+            log::error!("a panic has cost one connection");
+            if let Some(key) = key {
+                plane.close(key);
+            }
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Accepted { stream, peer, makes_room } => {
+                    let plane = &mut self.plane;
+                    if let Some(key) = plane.admit(stream, peer, makes_room) {
+                        self.guard(Some(key), |plane| plane.drive(key));
+                    }
+                }
+                Message::Probed { key, serial, passed } => {
+                    self.guard(Some(key), |plane| plane.on_probed(key, serial, passed));
+                }
+                Message::Drain(drain) => self.begin_drain(drain),
+            }
+        }
+    }
+
+    fn begin_drain(&mut self, drain: Drain) {
+        self.plane.drain = drain;
+        if matches!(drain, Drain::Finish(_)) {
+            let idle: Vec<usize> = self
+                .plane
+                .connections
+                .iter()
+                .filter(|(_, c)| matches!(c.phase, Phase::Idle))
+                .map(|(key, _)| key)
+                .collect();
+            for key in idle {
+                self.guard(Some(key), |plane| plane.drive(key));
+            }
+        }
+    }
+
+    /// Gives those that had more to do another turn.
+    fn run_again(&mut self) {
+        for _ in 0..self.plane.again.len() {
+            let key = self.plane.again.swap_remove(0);
+            self.guard(Some(key), |plane| plane.drive(key));
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some((key, list)) = self.plane.deadlines.expire(self.plane.now) {
+            self.guard(Some(key), |plane| plane.on_deadline(key, list));
+        }
+        while let Some((key, list)) = self.plane.upstream_deadlines.expire(self.plane.now) {
+            let owner = self.plane.upstreams.get(key).and_then(|upstream| upstream.owner);
+            self.guard(owner, |plane| plane.on_upstream_deadline(key, list));
+        }
+        if let Drain::Finish(until) = self.plane.drain
+            && until <= self.plane.now
+        {
+            let left: Vec<usize> = self.plane.connections.iter().map(|(key, _)| key).collect();
+            if !left.is_empty() {
+                log::warn!("cutting {} connections that did not end in time", left.len());
+            }
+            left.into_iter().for_each(|key| self.plane.close(key));
+        }
+    }
+
+    /// Lets the other threads see how this worker is loaded.
+    fn publish(&mut self) {
+        let millis = |instant: Instant| {
+            u64::try_from(instant.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+        };
+        let plane = &mut self.plane;
+        if std::mem::take(&mut plane.saw_request) {
+            plane.load.last_request.store(millis(plane.now), Ordering::Relaxed);
+        }
+        let oldest = plane.deadlines.oldest(deadline::KEEP_ALIVE).and_then(|key| plane.deadlines.armed_at(key));
+        plane.load.oldest_idle.store(oldest.map_or(u64::MAX, millis), Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.plane.drain, Drain::Finish(_)) && self.plane.connections.is_empty() && self.inbox.is_empty()
+    }
+}
+
+impl Plane {
+    fn admit(&mut self, stream: Stream, peer: Peer, makes_room: bool) -> Option<usize> {
+        if makes_room {
+            match self.deadlines.oldest(deadline::KEEP_ALIVE) {
+                Some(idle) => self.close(idle),
+                None => {
+                    super::listener::turn_away(stream);
+                    self.load.connections.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+            }
+        }
+        self.serial += 1;
+        let serial = self.serial;
+        let entry = self.connections.vacant_entry();
+        let key = entry.key();
+        match Socket::register(stream, &self.registry, Source::Client(key).token(), true) {
+            Ok(socket) => {
+                entry.insert(Connection {
+                    socket,
+                    peer,
+                    phase: Phase::Idle,
+                    input: Vec::new(),
+                    unsent: super::buffer::Unsent::default(),
+                    upstream: None,
+                    moved: 0,
+                    serial,
+                    is_used: false,
+                });
+                Some(key)
+            }
+            Err(error) => {
+                log::warn!("a connection could not be served: {error}");
+                self.load.connections.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    fn on_client(&mut self, key: usize, event: &Event) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let state = connection.socket.note(event);
+        let has_left = match (state, &connection.phase) {
+            (PeerState::Gone, _) => true,
+            // A client that closes while it waits has left (SPEC P8), unless it has sent more requests before.
+            (PeerState::Closed, Phase::Exchange(exchange)) => exchange.has_request() && connection.input.is_empty(),
+            (PeerState::Closed, Phase::Parked(_)) => true,
+            _ => false,
+        };
+        if has_left { self.close(key) } else { self.drive(key) }
+    }
+
+    fn on_upstream(&mut self, key: usize, event: &Event) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.socket.note(event);
+        match upstream.owner {
+            Some(owner) => self.drive(owner),
+            // Nobody asked for what it sends, or it has closed.
+            None if upstream.socket.is_readable() => self.drop_upstream(key),
+            None => {}
+        }
+    }
+
+    fn on_probed(&mut self, key: usize, serial: u64, passed: bool) {
+        if self.connections.get(key).is_some_and(|connection| connection.serial == serial) {
+            let flow = self.probed(key, passed);
+            self.follow(key, flow);
+        }
+    }
+
+    fn on_deadline(&mut self, key: usize, list: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let moves = connection.moved >= PROGRESS_BYTES;
+        let flow = match (list, &connection.phase) {
+            (deadline::PROGRESS, _) if moves => {
+                connection.moved = 0;
+                self.deadlines.arm(key, list, self.now);
+                return;
+            }
+            (deadline::HEAD, Phase::Idle | Phase::Head) => return self.refuse_slow_head(key),
+            (deadline::HEAD | deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
+                self.fail(key, Fault::RequestBodyTimeout)
+            }
+            (deadline::PROGRESS, _) => {
+                // What it did not take must not look complete.
+                connection.socket.reset_on_close();
+                Flow::Close
+            }
+            _ => Flow::Close,
+        };
+        self.follow(key, flow);
+    }
+
+    fn on_upstream_deadline(&mut self, key: usize, list: usize) {
+        let Some(owner) = self.upstreams.get(key).map(|upstream| upstream.owner) else { return };
+        match (owner, list) {
+            (Some(owner), upstream_deadline::CONNECT) => {
+                let flow = self.fail(owner, Fault::ConnectTimeout);
+                self.follow(owner, flow);
+            }
+            (Some(owner), upstream_deadline::RESPONSE) => {
+                let flow = self.fail(owner, Fault::ResponseTimeout);
+                self.follow(owner, flow);
+            }
+            _ => self.drop_upstream(key),
+        }
+    }
+}
