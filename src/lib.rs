@@ -1,5 +1,63 @@
-//! kserve-agent.
+//! A sidecar that stands in front of a model server in a Kubernetes pod: the KServe agent, thread-per-core.
+//!
+//! Every request enters on `--port` and goes on to `127.0.0.1:<component-port>`; what it does, clause by clause, is in
+//! the README, which also says where it differs from KServe's Go agent.
+//!
+//! # Reading order
+//!
+//! | module | what |
+//! |---|---|
+//! | [`agent`] | the composition root: every channel and thread, start and shutdown |
+//! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
+//! | [`proxy`] | the data plane: accept thread, workers, exchanges, tunnels |
+//! | `ops` | the container probe, the limits of the process |
+//! | [`http1`] | the HTTP/1.1 codec, pure |
+//! | [`config`] | what the agent was told, and every limit it keeps |
+//!
+//! A module uses only those below it; a test keeps that true (`tests/architecture.rs`).
+//!
+//! # Threads
+//!
+//! | name | count | owns | inbox | ends when |
+//! |---|---|---|---|---|
+//! | main | 1 | signals, drain | – | last |
+//! | `accept` | 1 | every listener | – | its stop channel closes |
+//! | `worker-N` | one per processor, at most 4 by default | client connections, idle connections to the server, deadlines, buffers | new connections, probe results, drain | drained |
+//! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
+//!
+//! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
+//! workers, no allocation in the steady state. The accept thread gives a new connection to the worker that has fewest.
+//!
+//! # Life of a request
+//!
+//! ```text
+//!  accept ─▶ worker ─▶ read into the worker's one buffer ─▶ head parsed in place
+//!                         ├─ a probe ─▶ answered, or parked until the prober's result
+//!                         ├─ HTTP/2 preface ─▶ tunnel
+//!                         └─ exchange: head rewritten behind which the body is put ─▶ one write to an idle connection
+//!  server ─▶ read ─▶ head rewritten behind which the body is put ─▶ one write to the client ─▶ keep or close
+//! ```
+//!
+//! Four socket calls: read, write, read, write. Both sockets are registered with the poll once, edge-triggered, for
+//! both directions, so there is no further call for them. What can't be sent or used yet waits in a pooled buffer that
+//! belongs to the connection; an idle connection has none. One read per direction waits at most, and then that side is
+//! not read: this is the whole of back-pressure.
+//!
+//! Architecture Invariant: [`http1`] and [`proxy::exchange`] know no socket, clock, thread or log. Bytes go in, bytes
+//! and decisions come out, so every split point of every message is a unit test, and a seeded simulation drives the
+//! very code that serves.
+//!
+//! Architecture Invariant: time comes in. A worker reads the clock once per wake-up.
+//!
+//! Architecture Invariant: a closed channel is the stop signal; there is no stop flag.
+//!
+//! # What is deliberately not here
+//!
+//! No async runtime (the workers are one), no TLS towards clients (the mesh or queue-proxy does that), no HTTP/2 beyond
+//! the tunnel, no retry of what may have been applied, no configuration file.
+
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
+
 pub mod agent;
 pub mod cli;
 pub mod config;

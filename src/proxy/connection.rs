@@ -9,6 +9,8 @@
 //!
 //! Not here: the steps between the phases ([`super::receive`], [`super::relay`], [`super::tunnel`]).
 
+use std::io::ErrorKind;
+
 use super::buffer::Unsent;
 use super::exchange::Exchange;
 use super::headers::Peer;
@@ -88,40 +90,13 @@ pub(crate) struct Upstream {
     pub(crate) input: Vec<u8>,
     /// Bytes that the server has not taken.
     pub(crate) unsent: Unsent,
-    /// The whole request, if it may have to be sent again. Empty once a byte of the response has come.
+    /// What the one write so far has sent, if it may have to be sent again. Empty once there was another write, or a
+    /// byte of the response has come.
     pub(crate) replay: Vec<u8>,
     /// It has carried a request before.
     pub(crate) reused: bool,
     /// The server's kernel has taken the connection.
     pub(crate) connected: bool,
-    /// Writing failed; whether the server has answered all the same, reading will tell.
-    pub(crate) broken: bool,
-}
-
-/// The deadlines of a client's connection; it has at most one at a time.
-pub(crate) mod deadline {
-    /// For the end of a request head.
-    pub(crate) const HEAD: usize = 0;
-    /// For the next request.
-    pub(crate) const KEEP_ALIVE: usize = 1;
-    /// For some bytes moved.
-    pub(crate) const PROGRESS: usize = 2;
-    /// For the client's end of the connection.
-    pub(crate) const LINGER: usize = 3;
-    /// For any byte through a tunnel.
-    pub(crate) const TUNNEL: usize = 4;
-    /// How many there are.
-    pub(crate) const COUNT: usize = 5;
-}
-
-/// The deadlines of a connection to the server.
-pub(crate) mod upstream_deadline {
-    /// For the connection.
-    pub(crate) const CONNECT: usize = 0;
-    /// For the first byte of the response.
-    pub(crate) const RESPONSE: usize = 1;
-    /// For the next request.
-    pub(crate) const IDLE: usize = 2;
-    /// How many there are.
-    pub(crate) const COUNT: usize = 3;
+    /// Writing failed, with this; whether the server has answered all the same, reading will tell.
+    pub(crate) broken: Option<ErrorKind>,
 }

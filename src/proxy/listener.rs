@@ -6,7 +6,7 @@
 //!
 //! Not here: what a connection says.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -17,13 +17,12 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, TryRecvError};
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
-use super::fault::Fault;
-use super::headers::{self, Connection, Peer};
+use super::closing::turn_away;
+use super::headers::Peer;
 use super::socket::Stream;
 use super::worker::{Inbox, Message};
-use crate::http1::Version;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -31,6 +30,9 @@ const BACKLOG: i32 = 4096;
 const RETRY: Duration = Duration::from_millis(50);
 /// The abstract socket's name (SPEC P12).
 const ABSTRACT_NAME: &[u8] = b"/kserve/agent.sock";
+/// Finds clients whose node died without a word, in two minutes, while a long inference or a tunnel is silent.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 const STOP: Token = Token(usize::MAX);
 
 /// A listener of either kind.
@@ -49,6 +51,8 @@ pub(crate) struct Acceptor {
     spare: Option<OwnedFd>,
     /// Closed by the main thread: stop.
     stop: Receiver<()>,
+    /// Held so that the poll keeps what the other end said last: a waker that is closed takes its wake-up along.
+    _waker: Arc<Waker>,
     /// Where the search for the least loaded worker begins.
     turn: usize,
 }
@@ -111,8 +115,9 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<std::net::TcpListener
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted connections inherit it, which saves a call for each.
+    // Accepted connections inherit these, which saves the calls for each.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -145,7 +150,8 @@ impl Acceptor {
         }
         let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
         let spare = spare_descriptor();
-        Ok((Self { poll, listeners, workers, max_connections, spare, stop, turn: 0 }, waker))
+        let _waker = Arc::clone(&waker);
+        Ok((Self { poll, listeners, workers, max_connections, spare, stop, _waker, turn: 0 }, waker))
     }
 
     /// Accepts until it is told to stop; then those that still wait, and no more.
@@ -154,20 +160,25 @@ impl Acceptor {
     /// When the poll fails.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
-        let mut patience = None;
+        let (mut patience, mut exhausted) = (None, false);
         loop {
             if let Err(error) = self.poll.poll(&mut events, patience)
                 && error.kind() != ErrorKind::Interrupted
             {
                 return Err(error);
             }
-            let exhausted =
-                (0..self.listeners.len()).fold(false, |exhausted, index| self.accept_all(index) | exhausted);
-            // The next event may never come while connections are waiting already, so waiting is bounded.
-            patience = exhausted.then_some(RETRY);
-            if self.stop.try_recv() == Err(TryRecvError::Disconnected) {
+            let stops = self.stop.try_recv() == Err(TryRecvError::Disconnected);
+            // No event tells of connections that were waiting before, when there was no descriptor for them.
+            let all = stops || patience.is_some();
+            for index in 0..self.listeners.len() {
+                if all || events.iter().any(|event| event.token() == Token(index)) {
+                    exhausted |= self.accept_all(index);
+                }
+            }
+            if stops {
                 return Ok(());
             }
+            patience = std::mem::take(&mut exhausted).then_some(RETRY);
         }
     }
 
@@ -224,23 +235,4 @@ impl Acceptor {
 
 fn spare_descriptor() -> Option<OwnedFd> {
     io::stderr().as_fd().try_clone_to_owned().ok()
-}
-
-/// Answers 503 and closes, without waiting for anything. What the client has sent so far is read first: closing on
-/// unread bytes is a reset, which would overtake the answer.
-pub(super) fn turn_away(mut stream: Stream) {
-    let mut answer = Vec::new();
-    headers::write_fault(&mut answer, Fault::TooManyConnections, Version::Http11, Connection::Close, false);
-    let mut unread = [0; 16 * 1024];
-    // The client may be gone already; there is nobody else to tell.
-    let _ = match &mut stream {
-        Stream::Tcp(stream) => stream
-            .write_all(&answer)
-            .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
-            .and_then(|()| stream.read(&mut unread)),
-        Stream::Unix(stream) => stream
-            .write_all(&answer)
-            .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
-            .and_then(|()| stream.read(&mut unread)),
-    };
 }

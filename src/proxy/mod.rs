@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `listener` | the accept thread |
 //! | `worker` | a worker's thread: poll, inbox, deadlines |
-//! | `receive`, `relay`, `tunnel` | the phases of a connection |
+//! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
+//! | `waiting` | deadlines: which one holds, what follows when it passes |
 //! | `plane` | what a worker owns |
 //! | `connection` | a connection's state |
 //! | [`exchange`] | one request and its response, pure |
@@ -13,6 +14,7 @@
 //! | `socket`, `buffer`, `timers` | what they are made of |
 
 mod buffer;
+mod closing;
 mod connection;
 pub mod exchange;
 pub mod fault;
@@ -24,4 +26,5 @@ mod relay;
 mod socket;
 mod timers;
 mod tunnel;
+mod waiting;
 pub(crate) mod worker;

@@ -16,14 +16,19 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::buffer::Buffers;
-use super::connection::{Closing, Connection, Phase, Upstream, deadline, upstream_deadline};
+use super::connection::{Connection, Phase, Upstream};
 use super::fault::Fault;
 use super::socket::{Socket, Stream};
 use super::timers::Timers;
+use super::waiting::{deadline, upstream_deadline};
 use crate::config::{
     CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, TUNNEL_IDLE_TIMEOUT,
     UPSTREAM_IDLE_TIMEOUT,
 };
+
+/// Steps of one connection before the others have their turn: a client could send requests that are answered at once
+/// without end.
+const TURN_STEPS: usize = 64;
 
 /// One worker's part of the proxy.
 pub(crate) struct Plane {
@@ -144,9 +149,9 @@ impl Plane {
         }
     }
 
-    /// Lets a connection go as far as it can without waiting.
+    /// Lets a connection go as far as it can without waiting, within its turn.
     pub(crate) fn drive(&mut self, key: usize) {
-        loop {
+        for _ in 0..TURN_STEPS {
             let Some(connection) = self.connections.get(key) else { return };
             let flow = match &connection.phase {
                 Phase::Idle | Phase::Head => self.receive(key),
@@ -162,6 +167,7 @@ impl Plane {
                 Flow::Close => return self.close(key),
             }
         }
+        self.again.push(key);
     }
 
     /// Whether responses tell their clients that the connection closes.
@@ -209,114 +215,6 @@ impl Plane {
         Ok(true)
     }
 
-    /// Puts the last bytes in `out` on their way and closes behind them.
-    pub(crate) fn send_and_close(&mut self, key: usize, closing: Closing) -> Flow {
-        let connection = &mut self.connections[key];
-        connection.phase = Phase::Closing(closing);
-        match Self::send_to_client(connection, &mut self.buffers, SendFrom::Out) {
-            Ok(()) => Flow::Next,
-            Err(_) => Flow::Close,
-        }
-    }
-
-    /// Last bytes out, then the end; lingering if the client may still be sending.
-    fn closing(&mut self, key: usize) -> Flow {
-        match self.flush_client(key) {
-            Ok(true) => {}
-            Ok(false) => return Flow::Wait,
-            Err(_) => return Flow::Close,
-        }
-        let connection = &mut self.connections[key];
-        match &mut connection.phase {
-            Phase::Closing(Closing::Clean) => return Flow::Close,
-            Phase::Closing(closing @ Closing::Linger) => {
-                *closing = Closing::Lingering;
-                connection.socket.end();
-                self.buffers.pool.put(&mut connection.input);
-                self.deadlines.arm(key, deadline::LINGER, self.now);
-            }
-            _ => {}
-        }
-        self.discard(key)
-    }
-
-    /// Throws away what a closing client sends.
-    fn discard(&mut self, key: usize) -> Flow {
-        use super::socket::Received;
-        let connection = &mut self.connections[key];
-        // One turn's worth: a client that sends without end is cut by the deadline, not served by it.
-        for _ in 0..super::relay::TURN_READS {
-            if !connection.socket.is_readable() {
-                return Flow::Wait;
-            }
-            match connection.socket.receive(&mut self.buffers.read) {
-                Received::Bytes(_) => {}
-                Received::Nothing => return Flow::Wait,
-                Received::End | Received::Broken(_) => return Flow::Close,
-            }
-        }
-        Flow::Yield
-    }
-
-    /// Makes the deadlines fit what the connection waits for.
-    fn settle(&mut self, key: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let sending = !connection.unsent.is_empty();
-        let wanted = match &connection.phase {
-            // Any byte starts the wait anew.
-            Phase::Tunnel(_) => {
-                self.deadlines.cancel(key);
-                Some(deadline::TUNNEL)
-            }
-            _ if sending => Some(deadline::PROGRESS),
-            Phase::Idle if connection.is_used => Some(deadline::KEEP_ALIVE),
-            Phase::Idle | Phase::Head => Some(deadline::HEAD),
-            Phase::Exchange(exchange) if exchange.has_request() => None,
-            // The wait for a 100 is the server's, but not for ever.
-            Phase::Exchange(exchange) if exchange.awaits_continue() => Some(deadline::HEAD),
-            Phase::Exchange(_) => {
-                let server_lags =
-                    connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
-                (!server_lags).then_some(deadline::PROGRESS)
-            }
-            Phase::Parked(_) => None,
-            Phase::Closing(_) => Some(deadline::LINGER),
-        };
-        match wanted {
-            Some(list) if self.deadlines.armed(key) != Some(list) => {
-                connection.moved = 0;
-                self.deadlines.arm(key, list, self.now);
-            }
-            Some(_) => {}
-            None => self.deadlines.cancel(key),
-        }
-        self.settle_upstream(key);
-    }
-
-    fn settle_upstream(&mut self, key: usize) {
-        let connection = &self.connections[key];
-        let Some(upstream_key) = connection.upstream else { return };
-        let upstream = &self.upstreams[upstream_key];
-        let server_owes = match &connection.phase {
-            Phase::Exchange(exchange) => {
-                exchange.awaits_head() && (exchange.has_request() || !upstream.unsent.is_empty())
-            }
-            _ => false,
-        };
-        let wanted = if !upstream.connected && !upstream.unsent.is_empty() {
-            Some(upstream_deadline::CONNECT)
-        } else if server_owes && self.setup.upstream_timeout.is_some() {
-            Some(upstream_deadline::RESPONSE)
-        } else {
-            None
-        };
-        match wanted {
-            Some(list) if self.upstream_deadlines.armed(upstream_key) == Some(list) => {}
-            Some(list) => self.upstream_deadlines.arm(upstream_key, list, self.now),
-            None => self.upstream_deadlines.cancel(upstream_key),
-        }
-    }
-
     /// Closes a client's connection, and the server's if it works for it.
     pub(crate) fn close(&mut self, key: usize) {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
@@ -356,7 +254,7 @@ impl Plane {
             replay: Vec::new(),
             reused: false,
             connected: false,
-            broken: false,
+            broken: None,
         });
         Ok(key)
     }

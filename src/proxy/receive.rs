@@ -137,33 +137,32 @@ impl Plane {
         out.extend_from_slice(&read[body_at..body_at + step.kept]);
         let connection = &mut self.connections[key];
         pool.keep(&mut connection.input, &read[body_at + step.consumed..end]);
-        let is_whole = exchange.has_request();
         connection.phase = Phase::Exchange(exchange);
-        match self.dispatch(key, is_whole) {
+        match self.dispatch(key) {
             Ok(()) => Flow::Next,
             Err(fault) => self.fail(key, fault),
         }
     }
 
-    /// Sends `out` over a connection that is there, or else over a new one. `is_whole`: it is the whole request.
-    fn dispatch(&mut self, key: usize, is_whole: bool) -> Result<(), Fault> {
+    /// Sends `out` over a connection that is there, or else over a new one.
+    fn dispatch(&mut self, key: usize) -> Result<(), Fault> {
         if let Some(upstream) = self.idle_upstream()
-            && self.send_request(key, upstream, is_whole).is_ok()
+            && self.send_request(key, upstream).is_ok()
         {
             return Ok(());
         }
         // If that failed, not a byte was written, so the request may go over another connection whatever its method
         // (SPEC P9): a new one, as the others are likely to be stale as well.
-        self.dispatch_new(key, is_whole)
+        self.dispatch_new(key)
     }
 
     /// Sends `out` over a new connection.
-    pub(super) fn dispatch_new(&mut self, key: usize, is_whole: bool) -> Result<(), Fault> {
+    pub(super) fn dispatch_new(&mut self, key: usize) -> Result<(), Fault> {
         let upstream = match self.connect() {
             Err(Fault::Exhausted) => self.connect_instead()?,
             other => other?,
         };
-        self.send_request(key, upstream, is_whole)
+        self.send_request(key, upstream)
     }
 
     /// Closes an idle connection to the server to have its descriptor.
@@ -174,7 +173,7 @@ impl Plane {
     }
 
     /// Sends `out` over `upstream` and ties it to the connection; if it can't be used, it is closed.
-    fn send_request(&mut self, key: usize, upstream_key: usize, is_whole: bool) -> Result<(), Fault> {
+    fn send_request(&mut self, key: usize, upstream_key: usize) -> Result<(), Fault> {
         let Buffers { out, pool, .. } = &mut self.buffers;
         let upstream = &mut self.upstreams[upstream_key];
         match upstream.socket.send(out) {
@@ -182,7 +181,7 @@ impl Plane {
                 upstream.owner = Some(key);
                 upstream.connected |= sent > 0;
                 upstream.unsent.keep(&out[sent..], pool);
-                if upstream.reused && is_whole && sent == out.len() && sent <= REPLAY_BYTES {
+                if upstream.reused && sent == out.len() && sent <= REPLAY_BYTES {
                     pool.keep(&mut upstream.replay, out);
                 }
                 self.connections[key].upstream = Some(upstream_key);
@@ -275,7 +274,7 @@ impl Plane {
         out.clear();
         out.extend_from_slice(&read[READ_AT..end]);
         self.connections[key].phase = Phase::Tunnel(Tunnel::default());
-        match self.dispatch_new(key, false) {
+        match self.dispatch_new(key) {
             Ok(()) => Flow::Next,
             // There is no HTTP/1 answer to HTTP/2.
             Err(_) => Flow::Close,

@@ -73,14 +73,14 @@ impl Plane {
                     upstream.unsent.advance(sent, pool);
                 }
                 Err(kind) if !upstream.connected => return Err(Fault::Connect(kind)),
-                Err(_) => {
+                Err(kind) => {
                     upstream.unsent.clear(pool);
-                    upstream.broken = true;
+                    upstream.broken = Some(kind);
                 }
             }
             return Ok(Moved::Yes);
         }
-        if exchange.has_request() || upstream.broken || !connection.socket.is_readable() {
+        if exchange.has_request() || upstream.broken.is_some() || !connection.socket.is_readable() {
             return Ok(Moved::No);
         }
         let start = restore(read, pool, &mut connection.input);
@@ -99,8 +99,16 @@ impl Plane {
         let bytes = &read[READ_AT..READ_AT + step.kept];
         if !bytes.is_empty() {
             match upstream.socket.send(bytes) {
-                Ok(sent) => upstream.unsent.keep(&bytes[sent..], pool),
-                Err(_) => upstream.broken = true,
+                Ok(sent) => {
+                    upstream.unsent.keep(&bytes[sent..], pool);
+                    pool.put(&mut upstream.replay);
+                }
+                Err(kind) => {
+                    upstream.broken = Some(kind);
+                    if !upstream.replay.is_empty() {
+                        pool.keep(&mut upstream.replay, bytes);
+                    }
+                }
             }
         }
         Ok(if received == Received::Nothing { Moved::No } else { Moved::Yes })
@@ -204,8 +212,9 @@ impl Plane {
     /// Sends the request again over a new connection if the old one had been reused and that is safe (SPEC P9).
     ///
     /// A server that closed an idle connection just before the request came never reads it: its kernel answers the
-    /// request with a reset. Here that is a FIN followed by a reset, which the kernel reports as EPIPE; a server that
-    /// read the request, or a part of it, sends one or the other, never this pair.
+    /// first write with a reset. Here that is a FIN followed by a reset, which the kernel reports as EPIPE (tcp_reset in
+    /// CLOSE-WAIT). A server that had read of that write would have sent the one or the other: a FIN when it had read
+    /// all there was, a reset when it had not.
     fn resend(&mut self, key: usize, upstream_key: usize, error: Option<ErrorKind>) -> Result<bool, Fault> {
         let connection = &mut self.connections[key];
         let upstream = &mut self.upstreams[upstream_key];
@@ -213,7 +222,7 @@ impl Plane {
         if !upstream.reused || upstream.replay.is_empty() || exchange.has_begun() {
             return Ok(false);
         }
-        let error = error.or_else(|| upstream.socket.pending_error());
+        let error = error.or(upstream.broken).or_else(|| upstream.socket.pending_error());
         if !exchange.may_resend(error == Some(ErrorKind::BrokenPipe)) {
             return Ok(false);
         }
@@ -221,7 +230,7 @@ impl Plane {
         self.buffers.out.extend_from_slice(&upstream.replay);
         connection.upstream = None;
         self.drop_upstream(upstream_key);
-        self.dispatch_new(key, true)?;
+        self.dispatch_new(key)?;
         Ok(true)
     }
 
@@ -230,8 +239,9 @@ impl Plane {
         let connection = &mut self.connections[key];
         if let Some(upstream_key) = connection.upstream.take() {
             let upstream = &self.upstreams[upstream_key];
-            let surplus = !upstream.input.is_empty() || upstream.socket.peer_closed();
-            if outcome.server_closes.is_some() || surplus || upstream.broken || !upstream.unsent.is_empty() {
+            // Anything there to read now is not an answer to the next request.
+            let surplus = !upstream.input.is_empty() || upstream.socket.is_readable();
+            if outcome.server_closes.is_some() || surplus || upstream.broken.is_some() || !upstream.unsent.is_empty() {
                 self.drop_upstream(upstream_key);
             } else {
                 self.release_upstream(upstream_key);

@@ -93,19 +93,10 @@ impl Socket {
         self.writable
     }
 
-    /// Whether the peer is known to have sent its last byte.
-    pub(crate) fn peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
     /// Reads once.
     pub(crate) fn receive(&mut self, buf: &mut [u8]) -> Received {
         loop {
-            let result = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(buf),
-                Stream::Unix(stream) => stream.read(buf),
-            };
-            match result {
+            match self.stream.read(buf) {
                 Ok(0) => {
                     self.peer_closed = true;
                     return Received::End;
@@ -130,11 +121,7 @@ impl Socket {
     /// When the connection is broken or could not be made.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
         loop {
-            let result = match &mut self.stream {
-                Stream::Tcp(stream) => stream.write(bytes),
-                Stream::Unix(stream) => stream.write(bytes),
-            };
-            match result {
+            match self.stream.write(bytes) {
                 Ok(count) => {
                     self.writable = count == bytes.len();
                     return Ok(count);
@@ -153,10 +140,7 @@ impl Socket {
     /// Sends no more: the peer reads to the end of what was sent, and then the end.
     pub(crate) fn end(&self) {
         // A peer that is gone has no use for it.
-        let _ = match &self.stream {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
+        let _ = self.stream.end();
     }
 
     /// Makes the close that follows a reset, so that the peer can't take it for an end.
@@ -168,6 +152,41 @@ impl Socket {
     /// The error that the kernel holds for this connection.
     pub(crate) fn pending_error(&self) -> Option<ErrorKind> {
         socket2::SockRef::from(self).take_error().ok().flatten().map(|error| error.kind())
+    }
+}
+
+impl Stream {
+    /// Sends no more.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub(crate) fn end(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buf),
+            Self::Unix(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(buf),
+            Self::Unix(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -18,12 +18,11 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
-use super::connection::{Connection, Phase, deadline, upstream_deadline};
-use super::fault::Fault;
+use super::connection::{Connection, Phase};
 use super::headers::Peer;
-use super::plane::{Drain, Flow, Load, Plane, Setup, Source};
+use super::plane::{Drain, Load, Plane, Setup, Source};
 use super::socket::{PeerState, Socket, Stream};
-use crate::config::PROGRESS_BYTES;
+use super::waiting::deadline;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 256;
@@ -59,6 +58,8 @@ pub(crate) struct Worker {
     poll: Poll,
     plane: Plane,
     inbox: Receiver<Message>,
+    /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
+    _waker: Arc<Waker>,
     /// The agent's start, from which [`Load`] counts.
     epoch: Instant,
 }
@@ -66,7 +67,8 @@ pub(crate) struct Worker {
 impl Inbox {
     /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
     pub(crate) fn send(&self, message: Message) {
-        if self.sender.send(message).is_ok() {
+        // With another message before it the worker has been woken already, and will take all that it finds.
+        if self.sender.send(message).is_ok() && self.sender.len() <= 1 {
             // The worker will find the message at its next wake-up at the latest.
             let _ = self.waker.wake();
         }
@@ -89,7 +91,8 @@ impl Worker {
         let (sender, inbox) = crossbeam_channel::unbounded();
         let load = Arc::new(Load::new());
         let plane = Plane::new(poll.registry().try_clone()?, setup, Arc::clone(&load));
-        Ok((Self { poll, plane, inbox, epoch }, Inbox { sender, waker, load }))
+        let _waker = Arc::clone(&waker);
+        Ok((Self { poll, plane, inbox, _waker, epoch }, Inbox { sender, waker, load }))
     }
 
     /// Serves until the shutdown is complete.
@@ -127,7 +130,7 @@ impl Worker {
             Drain::No | Drain::Quiet => None,
         };
         let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish];
-        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(Instant::now()))
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(self.plane.now))
     }
 
     fn dispatch(&mut self, event: &Event) {
@@ -187,10 +190,12 @@ impl Worker {
 
     /// Gives those that had more to do another turn.
     fn run_again(&mut self) {
-        for _ in 0..self.plane.again.len() {
-            let key = self.plane.again.swap_remove(0);
+        let turns = self.plane.again.len();
+        for turn in 0..turns {
+            let key = self.plane.again[turn];
             self.guard(Some(key), |plane| plane.drive(key));
         }
+        self.plane.again.drain(..turns);
     }
 
     fn expire(&mut self) {
@@ -236,7 +241,7 @@ impl Plane {
             match self.deadlines.oldest(deadline::KEEP_ALIVE) {
                 Some(idle) => self.close(idle),
                 None => {
-                    super::listener::turn_away(stream);
+                    super::closing::turn_away(stream);
                     self.load.connections.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }
@@ -297,44 +302,6 @@ impl Plane {
         if self.connections.get(key).is_some_and(|connection| connection.serial == serial) {
             let flow = self.probed(key, passed);
             self.follow(key, flow);
-        }
-    }
-
-    fn on_deadline(&mut self, key: usize, list: usize) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let moves = connection.moved >= PROGRESS_BYTES;
-        let flow = match (list, &connection.phase) {
-            (deadline::PROGRESS, _) if moves => {
-                connection.moved = 0;
-                self.deadlines.arm(key, list, self.now);
-                return;
-            }
-            (deadline::HEAD, Phase::Idle | Phase::Head) => return self.refuse_slow_head(key),
-            (deadline::HEAD | deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
-                self.fail(key, Fault::RequestBodyTimeout)
-            }
-            (deadline::PROGRESS, _) => {
-                // What it did not take must not look complete.
-                connection.socket.reset_on_close();
-                Flow::Close
-            }
-            _ => Flow::Close,
-        };
-        self.follow(key, flow);
-    }
-
-    fn on_upstream_deadline(&mut self, key: usize, list: usize) {
-        let Some(owner) = self.upstreams.get(key).map(|upstream| upstream.owner) else { return };
-        match (owner, list) {
-            (Some(owner), upstream_deadline::CONNECT) => {
-                let flow = self.fail(owner, Fault::ConnectTimeout);
-                self.follow(owner, flow);
-            }
-            (Some(owner), upstream_deadline::RESPONSE) => {
-                let flow = self.fail(owner, Fault::ResponseTimeout);
-                self.follow(owner, flow);
-            }
-            _ => self.drop_upstream(key),
         }
     }
 }

@@ -1,0 +1,113 @@
+//! The shape of the source, which no compiler checks: who may use whom, how long a file is, what is documented.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules of the crate, top to bottom; `ops` and `proxy` do not know each other's threads.
+const LAYERS: [&str; 6] = ["agent", "cli", "proxy", "ops", "http1", "config"];
+/// Modules of the proxy, top to bottom. Those on one line are parts of one `impl` and may use each other.
+const PROXY: [&[&str]; 8] = [
+    &["listener"],
+    &["worker"],
+    &["receive", "relay", "tunnel", "closing", "waiting", "plane"],
+    &["connection"],
+    &["exchange"],
+    &["headers"],
+    &["fault"],
+    &["socket", "buffer", "timers"],
+];
+const FILE_LINES: usize = 400;
+
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(path.to_str().unwrap()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.clone(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+/// The code before the tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().take_while(|line| *line != "#[cfg(test)]").filter(|line| !line.trim_start().starts_with("//"))
+}
+
+fn layer_of(path: &Path, layers: &[&[&str]]) -> Option<usize> {
+    let names: Vec<&str> = path.iter().map(|part| part.to_str().unwrap().trim_end_matches(".rs")).collect();
+    layers.iter().position(|layer| layer.iter().any(|module| names.contains(module)))
+}
+
+#[test]
+fn a_module_uses_only_those_below_it() {
+    let layers: Vec<&[&str]> = LAYERS.iter().map(std::slice::from_ref).collect();
+    for (path, text) in sources("src") {
+        let Some(own) = layer_of(path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap(), &layers) else { continue };
+        for (above, name) in LAYERS.iter().enumerate().take(own) {
+            let used = code(&text).find(|line| line.contains(&format!("crate::{name}::")));
+            assert!(used.is_none(), "{} (layer {own}) uses {name} (layer {above}): {used:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_module_of_the_proxy_uses_only_those_below_it() {
+    for (path, text) in sources("src/proxy") {
+        let Some(own) = layer_of(Path::new(path.file_name().unwrap()), &PROXY) else { continue };
+        for name in PROXY.iter().take(own).flat_map(|layer| layer.iter()) {
+            let used = code(&text).find(|line| line.contains(&format!("super::{name}::")));
+            assert!(used.is_none(), "{} uses {name}: {used:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_pure_layers_know_no_socket_clock_thread_or_log() {
+    let pure =
+        sources("src/http1").into_iter().chain(sources("src/proxy").into_iter().filter(|(path, _)| {
+            ["exchange", "headers", "fault"].contains(&path.file_stem().unwrap().to_str().unwrap())
+        }));
+    for (path, text) in pure {
+        for word in ["mio::", "std::net::Tcp", "socket2::", "Instant", "SystemTime", "thread::", "log::", "crossbeam"] {
+            let used = code(&text).find(|line| line.contains(word));
+            assert!(used.is_none(), "{} uses {word}: {used:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_is_long() {
+    for folder in ["src", "tests", "examples"] {
+        for (path, text) in sources(folder) {
+            let lines = text.lines().count();
+            assert!(lines <= FILE_LINES, "{}: {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_flag_is_in_the_readme() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let kserve_agent::cli::Outcome::Print(help) = kserve_agent::cli::parse(&["--help".to_owned()], &|_| None) else {
+        panic!("--help prints");
+    };
+    let flags: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
+    assert!(flags.len() > 40, "{flags:?}");
+    for flag in flags {
+        let name = flag.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+    }
+}
+
+#[test]
+fn every_limit_is_in_the_readme() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for status in ["400", "408", "414", "417", "431", "501", "502", "503", "504", "505"] {
+        assert!(readme.contains(&format!("| {status} |")), "status {status} is not in the README's table of limits");
+    }
+}
