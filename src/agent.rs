@@ -70,6 +70,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let end = notify.try_clone().map_err(Error::of("signals"))?;
         signal_hook::low_level::pipe::register(signal, end).map_err(Error::of("signals"))?;
     }
+    warn_of_missing_parts(config);
     let threads = Threads::start(config, epoch, &notify)?;
     log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
     match wait(&mut wake, None) {
@@ -78,6 +79,18 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }
     log::info!("stopped");
     Ok(())
+}
+
+/// A part that was turned on and is not there must not be missed in silence.
+fn warn_of_missing_parts(config: &Config) {
+    let wanted = [
+        ("--enable-batcher", config.batcher.is_some()),
+        ("--log-url", config.logger.is_some()),
+        ("--enable-puller", config.puller.is_some()),
+    ];
+    for (flag, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
+        log::warn!("{flag}: this version does not have that part yet; requests pass without it");
+    }
 }
 
 /// Waits for a signal, a thread that can't go on, or the time.

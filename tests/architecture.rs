@@ -96,11 +96,14 @@ fn every_flag_is_in_the_readme() {
     let kserve_agent::cli::Outcome::Print(help) = kserve_agent::cli::parse(&["--help".to_owned()], &|_| None) else {
         panic!("--help prints");
     };
-    let flags: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 2).collect();
+    let flags: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|word| word.starts_with("--"))
+        .collect();
     assert!(flags.len() > 40, "{flags:?}");
     for flag in flags {
-        let name = flag.trim_end_matches(|end: char| !end.is_ascii_alphanumeric());
-        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+        assert!(readme.contains(&format!("| `{flag}` |")), "{flag} is not in the README's table");
     }
 }
 

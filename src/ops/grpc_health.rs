@@ -50,9 +50,9 @@ pub(super) enum HealthError {
     Io(io::Error),
     /// RST_STREAM or GOAWAY, and its HTTP/2 error code; all that are defined fit.
     Refused(&'static str, u8),
-    /// The call ended without a message, which is how an unknown service is told.
+    /// The call ended without a message: an unknown service, or no health service.
     NoMessage,
-    /// A `ServingStatus` other than SERVING.
+    /// A `ServingStatus` other than SERVING; 0 also comes from Python servers that do not know the service.
     NotServing(u8),
     /// The server broke the protocol, or a limit of this page.
     Malformed(&'static str),
@@ -69,7 +69,7 @@ impl fmt::Display for HealthError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Refused(frame, code) => write!(f, "{frame} with HTTP/2 error {code}"),
-            Self::NoMessage => f.write_str("no answer: unknown service, or no health service"),
+            Self::NoMessage | Self::NotServing(0) => f.write_str("no status (unknown service?)"),
             Self::NotServing(2) => f.write_str("not serving"),
             Self::NotServing(status) => write!(f, "not serving (status {status})"),
             Self::Malformed(what) => write!(f, "not a gRPC answer: {what}"),
@@ -357,9 +357,10 @@ mod tests {
         for (answer, reason) in [
             (ended(&[0, 0, 0, 0, 2, 8, 1]), "true"),
             (ended(&[0, 0, 0, 0, 4, 8, 1, 16, 9]), "true"),
+            (frame(DATA, END_STREAM, 0x8000_0001, &[0, 0, 0, 0, 2, 8, 1]), "true"),
             (ended(&[0, 0, 0, 0, 2, 8, 2]), "not serving"),
-            (ended(&[0, 0, 0, 0, 0]), "not serving (status 0)"),
-            (frame(HEADERS, END_STREAM, STREAM, &[]), "no answer"),
+            (ended(&[0, 0, 0, 0, 0]), "no status"),
+            (frame(HEADERS, END_STREAM, STREAM, &[]), "no status"),
             (ended(&[0, 0, 0, 0, 2, 8, 0x81]), "unknown message"),
             (ended(&[1, 0, 0, 0, 2, 8, 1]), "compressed"),
             (ended(&[0, 0, 0, 0, 3, 8, 1]), "a cut"),

@@ -86,6 +86,7 @@ impl Plane {
     }
 
     /// Says what the bytes are, and writes what they lead to into `out`.
+    #[cfg_attr(feature = "fault-injection", expect(clippy::panic, reason = "what the feature is for"))]
     fn find(&mut self, key: usize, end: usize) -> Found {
         let connection = &self.connections[key];
         let Buffers { read, out, .. } = &mut self.buffers;
@@ -102,6 +103,8 @@ impl Plane {
         out.clear();
         match head::request(buf, &mut slots) {
             Ok(Parsed::Partial) => Found::Partial,
+            #[cfg(feature = "fault-injection")]
+            Ok(Parsed::Complete(head)) if injects_fault(&head) => panic!("fault injected"),
             Ok(Parsed::Complete(head)) => match self.setup.answer(&head, self.drain, out) {
                 Some(found) => found,
                 None => Found::Pass(
@@ -349,6 +352,12 @@ fn field_for(keeps: bool, version: Version) -> Field {
         (true, Version::Http10) => Field::KeepAlive,
         (true, Version::Http11) => Field::Implied,
     }
+}
+
+/// Whether a test asks for a panic here.
+#[cfg(feature = "fault-injection")]
+fn injects_fault(head: &RequestHead<'_, '_>) -> bool {
+    head.fields.iter().any(|(_, name, value)| name.eq_ignore_ascii_case("x-agent-fault") && value == b"panic")
 }
 
 /// Whether parsing can find more than it did when there were `seen` bytes: a line has ended or a limit is passed.

@@ -1,0 +1,72 @@
+# kserve-agent: `make demo` to see it work, `make test` to test all of it.
+TARGET ?= $(abspath $(or $(CARGO_TARGET_DIR),target))
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+RELEASE := $(TARGET)/$(HOST)/release/kserve-agent
+STATIC := RUSTFLAGS="-C target-feature=+crt-static"
+VENV := $(TARGET)/venv
+# The stamp is the list that was installed; another list makes the environment anew. All pins are wheels, and the list
+# is complete: no resolver, no compiler, no package that is not in it.
+VENV_READY := $(VENV)/requirements.txt
+# Python's compiled files go to target, not beside the tests.
+PYTHON := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache $(VENV)/bin/python
+
+.PHONY: help
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: release
+release: $(RELEASE) ## the static binary
+
+# The target is named so that crt-static holds for the program and not for the procedural macros that help to build it.
+$(RELEASE): Cargo.toml Cargo.lock $(shell find src -name '*.rs')
+	$(STATIC) cargo build --locked --release --target $(HOST)
+	@touch $@
+
+.PHONY: demo
+demo: ## an example model server with the agent in front, a few requests, their answers
+	$(STATIC) cargo build --locked --release --target $(HOST) --bin kserve-agent --example model_server
+	examples/demo.sh $(TARGET)/$(HOST)/release
+
+.PHONY: test
+test: tools lint test-rust test-cases test-real ## everything: format, lints, docs, unit, integration and real parts
+
+.PHONY: tools
+tools:
+	@rustup component add rustfmt clippy >/dev/null 2>&1 || cargo fmt --version >/dev/null
+	@.ci/tools curl strace
+
+.PHONY: lint
+lint: ## format, lints with warnings denied, docs
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --document-private-items
+
+.PHONY: test-rust
+test-rust: ## unit and integration tests
+	cargo test --locked --all-targets --features fault-injection
+
+.PHONY: test-cases
+test-cases: $(RELEASE) ## the message cases through the running agent
+	python3 tests/http1/run.py $(RELEASE)
+
+# Only some of them: make test-real PYTEST='-k grpc -x'
+.PHONY: test-real
+test-real: $(VENV_READY) ## the KServe SDK's server, grpcio, websockets, curl and a gibibyte through the agent
+	cargo build --locked --bin kserve-agent --example model_server
+	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
+	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
+
+$(VENV_READY): tests/real/requirements.txt
+	python3 -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --requirement $<
+	cp $< $@
+
+.PHONY: bench
+bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
+	@.ci/tools nginx haproxy wrk
+	python3 benches/proxy.py $(RELEASE) $(BENCH)
+
+.PHONY: clean
+clean:
+	cargo clean
