@@ -28,6 +28,8 @@ use super::worker::{Inbox, Message};
 const BACKLOG: i32 = 4096;
 /// Wait after an accept that failed for want of a resource that nothing here can free.
 const RETRY: Duration = Duration::from_millis(50);
+/// Accepts that may fail for their connections' sake, one after the other, before the listener itself is suspected.
+const FAILED_ACCEPTS: usize = 128;
 /// The abstract socket's name (SPEC P12).
 const ABSTRACT_NAME: &[u8] = b"/kserve/agent.sock";
 /// Finds clients whose node died without a word, in two minutes, while a long inference or a tunnel is silent.
@@ -184,18 +186,17 @@ impl Acceptor {
 
     /// Accepts until none is waiting; returns whether some are that could not be accepted.
     fn accept_all(&mut self, index: usize) -> bool {
-        loop {
+        let mut failed = 0;
+        while failed < FAILED_ACCEPTS {
             match self.listeners[index].accept() {
                 Accepted::Connection(stream, peer) => self.assign(stream, peer),
-                Accepted::Failed => {}
+                Accepted::Failed => failed += 1,
                 Accepted::Nothing => return false,
-                Accepted::Exhausted => {
-                    if !self.shed(index) {
-                        return true;
-                    }
-                }
+                Accepted::Exhausted if self.shed(index) => {}
+                Accepted::Exhausted => return true,
             }
         }
+        true
     }
 
     /// Gives the connection to the worker that has the fewest.
