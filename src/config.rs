@@ -323,7 +323,7 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Bytes read from a socket at once, and so the most that waits in one direction of one connection.
-pub const READ_BYTES: usize = 128 * 1024;
+pub const READ_BYTES: usize = 96 * 1024;
 
 /// A request up to this size is kept until the first byte of its response, so that it can be sent again (SPEC P9).
 pub const REPLAY_BYTES: usize = 16 * 1024;
