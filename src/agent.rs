@@ -19,7 +19,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, Probe};
 use crate::ops::{limits, probe};
 use crate::proxy::listener::{Acceptor, Listener};
+use crate::proxy::load::Loads;
 use crate::proxy::plane::{Drain, ProbeTicket, Setup};
 use crate::proxy::worker::{Inbox, Message, Worker};
 
@@ -45,9 +46,10 @@ pub struct Error {
 struct Threads {
     workers: Vec<(Inbox, JoinHandle<()>)>,
     accept: JoinHandle<()>,
+    loads: Arc<Loads>,
     /// Closing it stops the accept thread, once it has been woken.
     stop_accept: Sender<()>,
-    accept_waker: std::sync::Arc<mio::Waker>,
+    accept_waker: Arc<mio::Waker>,
     prober: Option<JoinHandle<()>>,
 }
 
@@ -114,8 +116,10 @@ impl Threads {
         let (prober, prober_thread) = start_prober(&config.probe)?;
         let count = config.proxy.threads.map_or_else(limits::worker_threads, std::num::NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
+        let max_connections = limits::max_connections(config.proxy.max_connections, descriptors);
+        let loads = Arc::new(Loads::new(count, max_connections));
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
-        let mut workers = Vec::new();
+        let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
                 server,
@@ -124,31 +128,34 @@ impl Threads {
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),
                 worker: number,
             };
-            let (worker, inbox) = Worker::new(setup, epoch).map_err(Error::of("worker"))?;
+            made.push(Worker::new(setup, Arc::clone(&loads), epoch).map_err(Error::of("worker"))?);
+        }
+        let inboxes: Vec<Inbox> = made.iter().map(|(_, inbox)| inbox.clone()).collect();
+        let mut workers = Vec::new();
+        for (number, (worker, inbox)) in made.into_iter().enumerate() {
             let processor = (!processors.is_empty()).then(|| processors[number % processors.len()]);
+            let peers = inboxes.clone();
             let thread = spawn(&format!("worker-{number}"), notify, move || {
                 if let Some(processor) = processor {
                     limits::pin(processor);
                 }
-                worker.run()
+                worker.run(peers)
             })?;
             workers.push((inbox, thread));
         }
-        let inboxes: Vec<Inbox> = workers.iter().map(|(inbox, _)| inbox.clone()).collect();
         let prober = match (prober, prober_thread) {
             (Some(prober), Some(probes)) => Some(prober.spawn(probes, inboxes.clone(), notify)?),
             _ => None,
         };
-        let max_connections = limits::max_connections(config.proxy.max_connections, descriptors);
         log::info!(
             "{count} workers, {max_connections} connections at most{}",
             if processors.is_empty() { "" } else { ", pinned" }
         );
         let (stop_accept, stop) = crossbeam_channel::bounded(0);
         let (acceptor, accept_waker) =
-            Acceptor::new(listeners, inboxes, max_connections, stop).map_err(Error::of("accept thread"))?;
+            Acceptor::new(listeners, inboxes, Arc::clone(&loads), stop).map_err(Error::of("accept thread"))?;
         let accept = spawn("accept", notify, move || acceptor.run())?;
-        Ok(Self { workers, accept, stop_accept, accept_waker, prober })
+        Ok(Self { workers, loads, accept, stop_accept, accept_waker, prober })
     }
 
     /// SPEC D1, D2.
@@ -157,8 +164,7 @@ impl Threads {
         self.tell(Drain::Quiet);
         let began = Instant::now();
         loop {
-            let last = self.workers.iter().map(|(inbox, _)| inbox.load().last_request.load(Ordering::Relaxed)).max();
-            let quiet_since = began.max(epoch + Duration::from_millis(last.unwrap_or_default()));
+            let quiet_since = began.max(epoch + Duration::from_millis(self.loads.last_request()));
             let left = (quiet_since + period).saturating_duration_since(Instant::now());
             if left.is_zero() || wait(wake, Some(left)) != Woken::TimeOut {
                 break;

@@ -312,6 +312,10 @@ pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time in which the model server's kernel must take a connection: a full backlog drops the first two SYNs (1 s, 3 s).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time in which a server's kernel sends the reset that belongs to its end (`proxy::resend`): on the loopback it comes
+/// with the write, or when another processor has had its turn.
+pub const RESET_TIMEOUT: Duration = Duration::from_millis(20);
+
 /// Time that a connection closed on an error stays to read what the client still sends, so that the answer is not
 /// lost to a reset (RFC 9112 §9.6).
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -327,6 +331,10 @@ pub const READ_BYTES: usize = 96 * 1024;
 
 /// A request up to this size is kept until the first byte of its response, so that it can be sent again (SPEC P9).
 pub const REPLAY_BYTES: usize = 16 * 1024;
+
+/// A request that is not idempotent is sent again only up to this size, less than any server reads at once (Go's
+/// buffer, the smallest of the common ones): it has read all of it or nothing (SPEC P9, `proxy::relay`).
+pub const REPLAY_UNSEEN_BYTES: usize = 4 * 1024;
 
 /// Bytes of free buffers that a worker keeps for its connections.
 pub const POOL_BYTES: usize = 1024 * 1024;

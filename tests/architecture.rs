@@ -11,12 +11,12 @@ const LAYERS: [&str; 6] = ["agent", "cli", "proxy", "ops", "http1", "config"];
 const PROXY: [&[&str]; 8] = [
     &["listener"],
     &["worker"],
-    &["receive", "relay", "tunnel", "closing", "waiting", "plane"],
+    &["receive", "relay", "resend", "tunnel", "closing", "waiting", "plane"],
     &["connection"],
     &["exchange"],
     &["headers"],
     &["fault"],
-    &["socket", "buffer", "timers"],
+    &["socket", "buffer", "timers", "load"],
 ];
 const FILE_LINES: usize = 400;
 

@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, TryRecvError};
@@ -21,6 +20,7 @@ use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
 use super::closing::turn_away;
 use super::headers::Peer;
+use super::load::Loads;
 use super::socket::Stream;
 use super::worker::{Inbox, Message};
 
@@ -48,15 +48,15 @@ pub(crate) struct Acceptor {
     poll: Poll,
     listeners: Vec<Listener>,
     workers: Vec<Inbox>,
-    max_connections: usize,
+    loads: Arc<Loads>,
+    /// Where the search for a worker begins.
+    turn: usize,
     /// Closed to accept, and turn away, a connection when there is no other descriptor left.
     spare: Option<OwnedFd>,
     /// Closed by the main thread: stop.
     stop: Receiver<()>,
     /// Held so that the poll keeps what the other end said last: a waker that is closed takes its wake-up along.
     _waker: Arc<Waker>,
-    /// Where the search for the least loaded worker begins.
-    turn: usize,
 }
 
 /// What came of one `accept`.
@@ -140,7 +140,7 @@ impl Acceptor {
     pub(crate) fn new(
         mut listeners: Vec<Listener>,
         workers: Vec<Inbox>,
-        max_connections: usize,
+        loads: Arc<Loads>,
         stop: Receiver<()>,
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
@@ -153,7 +153,7 @@ impl Acceptor {
         let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
         let spare = spare_descriptor();
         let _waker = Arc::clone(&waker);
-        Ok((Self { poll, listeners, workers, max_connections, spare, stop, _waker, turn: 0 }, waker))
+        Ok((Self { poll, listeners, workers, loads, turn: 0, spare, stop, _waker }, waker))
     }
 
     /// Accepts until it is told to stop; then those that still wait, and no more.
@@ -199,20 +199,11 @@ impl Acceptor {
         true
     }
 
-    /// Gives the connection to the worker that has the fewest.
+    /// Gives the connection to a worker.
     fn assign(&mut self, stream: Stream, peer: Peer) {
-        let count = |worker: &Inbox| worker.load().connections.load(Ordering::Relaxed);
-        let makes_room = self.workers.iter().map(count).sum::<usize>() >= self.max_connections;
-        let workers = (0..self.workers.len()).map(|step| (self.turn + step) % self.workers.len());
-        let chosen = if makes_room {
-            workers.min_by_key(|index| self.workers[*index].load().oldest_idle.load(Ordering::Relaxed))
-        } else {
-            workers.min_by_key(|index| count(&self.workers[*index]))
-        };
-        let Some(index) = chosen else { return };
-        self.turn = index + 1;
-        self.workers[index].load().connections.fetch_add(1, Ordering::Relaxed);
-        self.workers[index].send(Message::Accepted { stream, peer, makes_room });
+        let (worker, place) = self.loads.assign(self.turn);
+        self.turn = worker + 1;
+        self.workers[worker].send(Message::Accepted { stream, peer, place });
     }
 
     /// Turns one connection away with the help of the spare descriptor; `false` when even that did not work.

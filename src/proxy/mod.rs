@@ -5,7 +5,9 @@
 //! | `listener` | the accept thread |
 //! | `worker` | a worker's thread: poll, inbox, deadlines |
 //! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
+//! | `resend` | which requests are sent a second time |
 //! | `waiting` | deadlines: which one holds, what follows when it passes |
+//! | `load` | how loaded the workers are, and who gets a new connection |
 //! | `plane` | what a worker owns |
 //! | `connection` | a connection's state |
 //! | [`exchange`] | one request and its response, pure |
@@ -20,9 +22,11 @@ pub mod exchange;
 pub mod fault;
 pub mod headers;
 pub(crate) mod listener;
+pub(crate) mod load;
 pub(crate) mod plane;
 mod receive;
 mod relay;
+mod resend;
 mod socket;
 mod timers;
 mod tunnel;

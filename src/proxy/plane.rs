@@ -1,6 +1,6 @@
 //! Everything that one worker owns, and the steps that every phase of a connection shares.
 //!
-//! Architecture Invariant: nothing in here is shared with another thread but [`Load`], which is written once per
+//! Architecture Invariant: nothing in here is shared with another thread but [`Loads`], which is written once per
 //! wake-up and read by others; no lock, no queue.
 //!
 //! Not here: the poll, the inbox ([`super::worker`]), and the phases themselves.
@@ -8,7 +8,6 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -18,12 +17,13 @@ use slab::Slab;
 use super::buffer::Buffers;
 use super::connection::{Connection, Phase, Upstream};
 use super::fault::Fault;
+use super::load::{Load, Loads};
 use super::socket::{Socket, Stream};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::config::{
-    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, TUNNEL_IDLE_TIMEOUT,
-    UPSTREAM_IDLE_TIMEOUT,
+    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
+    TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
@@ -47,7 +47,7 @@ pub(crate) struct Plane {
     pub(crate) serial: u64,
     pub(crate) registry: Registry,
     pub(crate) setup: Setup,
-    pub(crate) load: Arc<Load>,
+    pub(crate) loads: Arc<Loads>,
 }
 
 /// What a worker is told once.
@@ -76,18 +76,6 @@ pub(crate) struct ProbeTicket {
     pub(crate) serial: u64,
 }
 
-/// What a worker lets others see. Alone on its cache lines: nobody waits for anybody to read it.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Load {
-    /// Client connections, those on their way to the worker included.
-    pub(crate) connections: AtomicUsize,
-    /// When the connection that has been idle longest became so, in ms since the agent's start; `u64::MAX`: none is.
-    pub(crate) oldest_idle: AtomicU64,
-    /// When the last request came, in ms since the agent's start.
-    pub(crate) last_request: AtomicU64,
-}
-
 /// How far the shutdown has come (SPEC D).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Drain {
@@ -112,18 +100,8 @@ pub(crate) enum Flow {
     Close,
 }
 
-impl Load {
-    pub(crate) fn new() -> Self {
-        Self {
-            connections: AtomicUsize::new(0),
-            oldest_idle: AtomicU64::new(u64::MAX),
-            last_request: AtomicU64::new(0),
-        }
-    }
-}
-
 impl Plane {
-    pub(crate) fn new(registry: Registry, setup: Setup, load: Arc<Load>) -> Self {
+    pub(crate) fn new(registry: Registry, setup: Setup, loads: Arc<Loads>) -> Self {
         // Never armed when there is no limit.
         let response = setup.upstream_timeout.unwrap_or(KEEP_ALIVE_TIMEOUT);
         Self {
@@ -136,7 +114,7 @@ impl Plane {
                 LINGER_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,
             ]),
-            upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT]),
+            upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT, RESET_TIMEOUT]),
             buffers: Buffers::new(),
             again: Vec::new(),
             now: Instant::now(),
@@ -145,7 +123,7 @@ impl Plane {
             serial: 0,
             registry,
             setup,
-            load,
+            loads,
         }
     }
 
@@ -168,6 +146,11 @@ impl Plane {
             }
         }
         self.again.push(key);
+    }
+
+    /// What this worker lets others see.
+    pub(crate) fn load(&self) -> &Load {
+        self.loads.of(self.setup.worker)
     }
 
     /// Whether responses tell their clients that the connection closes.
@@ -224,7 +207,7 @@ impl Plane {
         if let Some(upstream) = connection.upstream {
             self.drop_upstream(upstream);
         }
-        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load().has_lost_one();
     }
 
     /// The connection to the server that became idle last.
@@ -254,6 +237,7 @@ impl Plane {
             replay: Vec::new(),
             reused: false,
             connected: false,
+            is_ending: false,
             broken: None,
         });
         Ok(key)

@@ -12,6 +12,7 @@ use super::connection::{Closing, Phase, Tunnel};
 use super::exchange::{Exchange, HeadStep, Outcome};
 use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
+use super::resend::Resent;
 use super::socket::Received;
 use crate::config::READ_BYTES;
 
@@ -187,8 +188,10 @@ impl Plane {
     /// The server closed or broke its connection: the end of a response, a reason to send the request again, or a
     /// fault.
     fn server_ended(&mut self, key: usize, upstream_key: usize, error: Option<ErrorKind>) -> Result<Moved, Fault> {
-        if self.resend(key, upstream_key, error)? {
-            return Ok(Moved::Yes);
+        match self.resend(key, upstream_key, error)? {
+            Resent::Yes => return Ok(Moved::Yes),
+            Resent::Undecided => return Ok(Moved::No),
+            Resent::No => {}
         }
         let connection = &mut self.connections[key];
         let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(Moved::No) };
@@ -207,31 +210,6 @@ impl Plane {
             Ok(()) => Ok(Moved::Yes),
             Err(_) => Ok(Moved::ClientGone),
         }
-    }
-
-    /// Sends the request again over a new connection if the old one had been reused and that is safe (SPEC P9).
-    ///
-    /// A server that closed an idle connection just before the request came never reads it: its kernel answers the
-    /// first write with a reset. Here that is a FIN followed by a reset, which the kernel reports as EPIPE (tcp_reset in
-    /// CLOSE-WAIT). A server that had read of that write would have sent the one or the other: a FIN when it had read
-    /// all there was, a reset when it had not.
-    fn resend(&mut self, key: usize, upstream_key: usize, error: Option<ErrorKind>) -> Result<bool, Fault> {
-        let connection = &mut self.connections[key];
-        let upstream = &mut self.upstreams[upstream_key];
-        let Phase::Exchange(exchange) = &connection.phase else { return Ok(false) };
-        if !upstream.reused || upstream.replay.is_empty() || exchange.has_begun() {
-            return Ok(false);
-        }
-        let error = error.or(upstream.broken).or_else(|| upstream.socket.pending_error());
-        if !exchange.may_resend(error == Some(ErrorKind::BrokenPipe)) {
-            return Ok(false);
-        }
-        self.buffers.out.clear();
-        self.buffers.out.extend_from_slice(&upstream.replay);
-        connection.upstream = None;
-        self.drop_upstream(upstream_key);
-        self.dispatch_new(key)?;
-        Ok(true)
     }
 
     /// Both messages are through: the connections are kept or closed.

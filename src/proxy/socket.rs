@@ -71,9 +71,10 @@ impl Socket {
 
     /// Takes note of what an event says.
     pub(crate) fn note(&mut self, event: &Event) -> PeerState {
-        let gone = event.is_error() || event.is_write_closed();
+        // A hang-up alone is both sides' ends: what the peer sent before its own is still to be read.
+        let gone = event.is_error();
         self.readable |= event.is_readable() || event.is_read_closed() || gone;
-        self.writable |= event.is_writable() || gone;
+        self.writable |= event.is_writable() || event.is_write_closed();
         let closed = event.is_read_closed() && !self.peer_closed;
         self.peer_closed |= event.is_read_closed();
         match (gone, closed) {
@@ -91,6 +92,11 @@ impl Socket {
     /// Whether a write may take something.
     pub(crate) fn is_writable(&self) -> bool {
         self.writable
+    }
+
+    /// Leaves the next read to the next event.
+    pub(crate) fn wait_to_read(&mut self) {
+        self.readable = false;
     }
 
     /// Reads once.

@@ -31,8 +31,10 @@ pub(crate) mod upstream_deadline {
     pub(crate) const RESPONSE: usize = 1;
     /// For the next request.
     pub(crate) const IDLE: usize = 2;
+    /// For the reset behind the server's end.
+    pub(crate) const RESET: usize = 3;
     /// How many there are.
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const COUNT: usize = 4;
 }
 
 impl Plane {
@@ -81,7 +83,9 @@ impl Plane {
             }
             _ => false,
         };
-        let wanted = if !upstream.connected && !upstream.unsent.is_empty() {
+        let wanted = if upstream.is_ending {
+            Some(upstream_deadline::RESET)
+        } else if !upstream.connected && !upstream.unsent.is_empty() {
             Some(upstream_deadline::CONNECT)
         } else if server_owes && self.setup.upstream_timeout.is_some() {
             Some(upstream_deadline::RESPONSE)
@@ -127,6 +131,10 @@ impl Plane {
             }
             (Some(owner), upstream_deadline::RESPONSE) => {
                 let flow = self.fail(owner, Fault::ResponseTimeout);
+                self.follow(owner, flow);
+            }
+            (Some(owner), upstream_deadline::RESET) => {
+                let flow = self.fail(owner, Fault::NoResponse);
                 self.follow(owner, flow);
             }
             _ => self.drop_upstream(key),

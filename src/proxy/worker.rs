@@ -11,7 +11,6 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -20,7 +19,8 @@ use mio::{Events, Poll, Waker};
 
 use super::connection::{Connection, Phase};
 use super::headers::Peer;
-use super::plane::{Drain, Load, Plane, Setup, Source};
+use super::load::{Loads, Place};
+use super::plane::{Drain, Plane, Setup, Source};
 use super::socket::{PeerState, Socket, Stream};
 use super::waiting::deadline;
 
@@ -36,8 +36,8 @@ pub(crate) enum Message {
         stream: Stream,
         /// Its address.
         peer: Peer,
-        /// There are as many connections as are allowed: the one idle longest has to go.
-        makes_room: bool,
+        /// How it comes to its place.
+        place: Place,
     },
     /// The container probe has a result for the connection in this slot.
     Probed { key: usize, serial: u64, passed: bool },
@@ -50,7 +50,6 @@ pub(crate) enum Message {
 pub(crate) struct Inbox {
     sender: Sender<Message>,
     waker: Arc<Waker>,
-    load: Arc<Load>,
 }
 
 /// A worker that is ready to run on its own thread.
@@ -58,9 +57,11 @@ pub(crate) struct Worker {
     poll: Poll,
     plane: Plane,
     inbox: Receiver<Message>,
+    /// All workers' inboxes, this one's included, in order.
+    peers: Vec<Inbox>,
     /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
     _waker: Arc<Waker>,
-    /// The agent's start, from which [`Load`] counts.
+    /// The agent's start, from which [`Loads`] counts.
     epoch: Instant,
 }
 
@@ -73,10 +74,6 @@ impl Inbox {
             let _ = self.waker.wake();
         }
     }
-
-    pub(crate) fn load(&self) -> &Load {
-        &self.load
-    }
 }
 
 impl Worker {
@@ -84,22 +81,22 @@ impl Worker {
     ///
     /// # Errors
     /// When the kernel has no descriptors for them.
-    pub(crate) fn new(setup: Setup, epoch: Instant) -> io::Result<(Self, Inbox)> {
+    pub(crate) fn new(setup: Setup, loads: Arc<Loads>, epoch: Instant) -> io::Result<(Self, Inbox)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Source::Inbox.token())?);
         // Bounded by what may be under way: connections by their limit, results by the connections that wait.
         let (sender, inbox) = crossbeam_channel::unbounded();
-        let load = Arc::new(Load::new());
-        let plane = Plane::new(poll.registry().try_clone()?, setup, Arc::clone(&load));
+        let plane = Plane::new(poll.registry().try_clone()?, setup, loads);
         let _waker = Arc::clone(&waker);
-        Ok((Self { poll, plane, inbox, _waker, epoch }, Inbox { sender, waker, load }))
+        Ok((Self { poll, plane, inbox, peers: Vec::new(), _waker, epoch }, Inbox { sender, waker }))
     }
 
-    /// Serves until the shutdown is complete.
+    /// Serves until the shutdown is complete. `peers`: all workers' inboxes, in order.
     ///
     /// # Errors
     /// When the poll fails, which leaves the worker deaf.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self, peers: Vec<Inbox>) -> io::Result<()> {
+        self.peers = peers;
         let mut events = Events::with_capacity(EVENTS);
         loop {
             if let Err(error) = self.poll.poll(&mut events, self.patience())
@@ -158,18 +155,36 @@ impl Worker {
     fn take_messages(&mut self) {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
-                Message::Accepted { stream, peer, makes_room } => {
-                    let plane = &mut self.plane;
-                    if let Some(key) = plane.admit(stream, peer, makes_room) {
-                        self.guard(Some(key), |plane| plane.drive(key));
-                    }
-                }
+                Message::Accepted { stream, peer, place } => self.admit(stream, peer, place),
                 Message::Probed { key, serial, passed } => {
                     self.guard(Some(key), |plane| plane.on_probed(key, serial, passed));
                 }
                 Message::Drain(drain) => self.begin_drain(drain),
             }
         }
+    }
+
+    /// Takes a connection over, if there is a place for it.
+    fn admit(&mut self, stream: Stream, peer: Peer, place: Place) {
+        if let Place::OfIdle { asked } = place
+            && !self.plane.make_room()
+        {
+            return self.pass_on(stream, peer, asked + 1);
+        }
+        if let Some(key) = self.plane.insert(stream, peer) {
+            self.guard(Some(key), |plane| plane.drive(key));
+        }
+    }
+
+    /// Asks the next worker for a place, or turns the connection away when all were asked.
+    fn pass_on(&self, stream: Stream, peer: Peer, asked: usize) {
+        self.plane.load().has_lost_one();
+        if asked >= self.peers.len() {
+            return super::closing::turn_away(stream);
+        }
+        let next = (self.plane.setup.worker + 1) % self.peers.len();
+        self.plane.loads.of(next).gets_one();
+        self.peers[next].send(Message::Accepted { stream, peer, place: Place::OfIdle { asked } });
     }
 
     fn begin_drain(&mut self, drain: Drain) {
@@ -213,7 +228,11 @@ impl Worker {
             if !left.is_empty() {
                 log::warn!("cutting {} connections that did not end in time", left.len());
             }
-            left.into_iter().for_each(|key| self.plane.close(key));
+            for key in left {
+                // What is cut must not look complete.
+                self.plane.connections[key].socket.reset_on_close();
+                self.plane.close(key);
+            }
         }
     }
 
@@ -224,10 +243,10 @@ impl Worker {
         };
         let plane = &mut self.plane;
         if std::mem::take(&mut plane.saw_request) {
-            plane.load.last_request.store(millis(plane.now), Ordering::Relaxed);
+            plane.load().set_last_request(millis(plane.now));
         }
         let oldest = plane.deadlines.oldest(deadline::KEEP_ALIVE).and_then(|key| plane.deadlines.armed_at(key));
-        plane.load.oldest_idle.store(oldest.map_or(u64::MAX, millis), Ordering::Relaxed);
+        plane.load().set_oldest_idle(oldest.map_or(u64::MAX, millis));
     }
 
     fn has_ended(&self) -> bool {
@@ -236,17 +255,19 @@ impl Worker {
 }
 
 impl Plane {
-    fn admit(&mut self, stream: Stream, peer: Peer, makes_room: bool) -> Option<usize> {
-        if makes_room {
-            match self.deadlines.oldest(deadline::KEEP_ALIVE) {
-                Some(idle) => self.close(idle),
-                None => {
-                    super::closing::turn_away(stream);
-                    self.load.connections.fetch_sub(1, Ordering::Relaxed);
-                    return None;
-                }
-            }
+    /// Closes the connection that has been idle longest, unless there is room by now. `false`: none is idle.
+    fn make_room(&mut self) -> bool {
+        if !self.loads.is_over() {
+            return true;
         }
+        let idle = self.deadlines.oldest(deadline::KEEP_ALIVE);
+        if let Some(idle) = idle {
+            self.close(idle);
+        }
+        idle.is_some()
+    }
+
+    fn insert(&mut self, stream: Stream, peer: Peer) -> Option<usize> {
         self.serial += 1;
         let serial = self.serial;
         let entry = self.connections.vacant_entry();
@@ -268,7 +289,7 @@ impl Plane {
             }
             Err(error) => {
                 log::warn!("a connection could not be served: {error}");
-                self.load.connections.fetch_sub(1, Ordering::Relaxed);
+                self.load().has_lost_one();
                 None
             }
         }

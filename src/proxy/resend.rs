@@ -1,0 +1,78 @@
+//! A request whose connection to the server failed: may it be sent again? (SPEC P9)
+//!
+//! Only over a new connection, when the old one had been reused and not a byte of a response has come. An idempotent
+//! method may be repeated. Any other only if the server has not read a byte of the request, and that shows:
+//!
+//! A server that closed an idle connection just before the request came answers the first write with a reset. Here that
+//! is a FIN and then a reset, which the kernel reports as EPIPE (tcp_reset in CLOSE-WAIT). A server that has read all of
+//! the request and closes sends a FIN alone; one that closes with none of it read, a reset alone. A FIN and a reset also
+//! come from one that shuts down and then closes with a part unread, so the sign is trusted only for requests so short
+//! that they are read whole or not at all. The reset may come a moment after the FIN, so a FIN alone waits for it.
+//!
+//! Not here: a write that took nothing, after which any request may go elsewhere ([`super::receive`]).
+
+use std::io::ErrorKind;
+
+use super::connection::{Phase, Upstream};
+use super::exchange::Exchange;
+use super::fault::Fault;
+use super::plane::Plane;
+use crate::config::REPLAY_UNSEEN_BYTES;
+
+/// What became of a request whose connection failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resent {
+    /// It is on its way again.
+    Yes,
+    /// A reset may still show that the server has not read it.
+    Undecided,
+    /// It may not be sent again.
+    No,
+}
+
+impl Plane {
+    /// Sends the request again if that is safe. `error`: what reading ended with; `None`: the server's end.
+    pub(super) fn resend(
+        &mut self,
+        key: usize,
+        upstream_key: usize,
+        error: Option<ErrorKind>,
+    ) -> Result<Resent, Fault> {
+        let connection = &mut self.connections[key];
+        let upstream = &mut self.upstreams[upstream_key];
+        let Phase::Exchange(exchange) = &connection.phase else { return Ok(Resent::No) };
+        let resent = judge(exchange, upstream, error);
+        match resent {
+            Resent::Yes => {
+                self.buffers.out.clear();
+                self.buffers.out.extend_from_slice(&upstream.replay);
+                connection.upstream = None;
+                self.drop_upstream(upstream_key);
+                self.dispatch_new(key)?;
+            }
+            Resent::Undecided => {
+                upstream.is_ending = true;
+                upstream.socket.wait_to_read();
+            }
+            Resent::No => {}
+        }
+        Ok(resent)
+    }
+}
+
+fn judge(exchange: &Exchange, upstream: &mut Upstream, error: Option<ErrorKind>) -> Resent {
+    if !upstream.reused || upstream.replay.is_empty() || exchange.has_begun() {
+        return Resent::No;
+    }
+    if exchange.may_resend(false) {
+        return Resent::Yes;
+    }
+    if upstream.replay.len() > REPLAY_UNSEEN_BYTES {
+        return Resent::No;
+    }
+    match error.or(upstream.broken).or_else(|| upstream.socket.pending_error()) {
+        Some(ErrorKind::BrokenPipe) if exchange.may_resend(true) => Resent::Yes,
+        Some(_) => Resent::No,
+        None => Resent::Undecided,
+    }
+}
