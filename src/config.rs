@@ -281,6 +281,9 @@ pub const LEADING_EMPTY_LINES: usize = 4;
 /// Options in `Connection` besides the well-known ones; each costs a comparison per field.
 pub const CONNECTION_OPTIONS: usize = 32;
 
+/// Bytes of an `X-Forwarded-*` value that `Forwarded` is made from; each node grows by five bytes or more in it.
+pub const FORWARDED_BYTES: usize = 4 * 1024;
+
 /// Bytes of one chunk-size line with its extensions.
 pub const CHUNK_LINE_BYTES: usize = 4 * 1024;
 

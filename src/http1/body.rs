@@ -14,10 +14,9 @@
 //!
 //! Not here: sockets, and the decision what a broken body means.
 
-use super::Framing;
 use super::chunk::SizeLine;
-use super::field::forbidden_in_trailers;
-use crate::config::{CHUNK_EXTENSION_BYTES, HEAD_FIELDS, TRAILER_BYTES};
+use super::{Framing, trailers};
+use crate::config::CHUNK_EXTENSION_BYTES;
 
 /// A body on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,16 +165,8 @@ impl Body {
     /// `trailer-section CRLF`
     fn trailers(&mut self, buf: &mut [u8], step: &mut Step) -> Result<bool, BodyError> {
         let section = &mut buf[step.consumed..];
-        let length = match section {
-            [b'\r', b'\n', ..] => 2,
-            [] | [b'\r'] => return Ok(false),
-            _ => match section.windows(4).take(TRAILER_BYTES).position(|end| end == b"\r\n\r\n") {
-                Some(at) => at + 4,
-                None if section.len() >= TRAILER_BYTES => return Err(BodyError::TooLarge("trailers")),
-                None => return Ok(false),
-            },
-        };
-        let kept = if length == 2 { 2 } else { passing_trailers(&mut section[..length])? };
+        let Some(length) = trailers::length(section)? else { return Ok(false) };
+        let kept = trailers::keep_passing(&mut section[..length])?;
         self.keep_framing(buf, step, kept);
         step.consumed += length - kept;
         self.state = State::Ended;
@@ -212,42 +203,10 @@ fn left_over(left: u64, taken: usize, going_on: fn(u64) -> State, done: State) -
     }
 }
 
-/// Moves the trailers that may go on to the front of a complete section; returns their length with the empty line.
-fn passing_trailers(section: &mut [u8]) -> Result<usize, BodyError> {
-    let mut lines = [(0, 0); HEAD_FIELDS];
-    let mut count = 0;
-    let mut headers = [httparse::EMPTY_HEADER; HEAD_FIELDS];
-    match httparse::parse_headers(section, &mut headers) {
-        Ok(httparse::Status::Complete((length, fields))) if length == section.len() => {
-            let mut start = 0;
-            for field in fields {
-                let line = &section[start..];
-                let end = start + line.iter().position(|byte| *byte == b'\n').map_or(line.len(), |at| at + 1);
-                // httparse takes a lone LF as a line end.
-                if section[..end].strip_suffix(b"\r\n").is_none() {
-                    return Err(BodyError::Malformed("line ending of a trailer"));
-                }
-                if !forbidden_in_trailers(field.name.as_bytes()) {
-                    lines[count] = (start, end);
-                    count += 1;
-                }
-                start = end;
-            }
-        }
-        Err(httparse::Error::TooManyHeaders) => return Err(BodyError::TooLarge("trailers")),
-        _ => return Err(BodyError::Malformed("trailer")),
-    }
-    let mut kept = 0;
-    for (start, end) in lines[..count].iter().copied().chain([(section.len() - 2, section.len())]) {
-        section.copy_within(start..end, kept);
-        kept += end - start;
-    }
-    Ok(kept)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{HEAD_FIELDS, TRAILER_BYTES};
 
     /// Feeds `pieces` one after the other, as a connection would, and returns what goes on and what is left over.
     fn relay(framing: Framing, keep: Keep, pieces: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {

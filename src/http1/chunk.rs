@@ -30,6 +30,9 @@ impl SizeLine {
             return Err(BodyError::Malformed("chunk size is over 64 bits"));
         }
         let size = buf[..digits].iter().fold(0, |size, digit| size << 4 | u64::from(hex_value(*digit)));
+        if size > super::LENGTH_MAX {
+            return Err(BodyError::Malformed("chunk size is over 63 bits"));
+        }
         match &buf[digits..] {
             [] => Ok(None),
             _ if digits == 0 => Err(BodyError::Malformed("chunk size")),

@@ -113,7 +113,6 @@ pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return partial_request(rest),
     };
-    check_size(length)?;
     check_lines(&rest[..length])?;
     let (Some(method), Some(target)) = (parser.method, parser.path) else {
         return Err(HeadError::Malformed("request line"));
@@ -122,6 +121,7 @@ pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed
     if method.len() + target.len() + " HTTP/1.1 \r\n".len() > REQUEST_LINE_BYTES {
         return Err(HeadError::RequestLineTooLong);
     }
+    check_size(length)?;
     let version = version(parser.version)?;
     let mut fields = Fields::classify(&rest[..length], parser.headers);
     let options = fields.options()?;
@@ -149,6 +149,10 @@ pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed
 /// # Errors
 /// When no continuation of `buf` is a head that the agent passes on.
 pub fn response<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed<ResponseHead<'h, 'b>>, HeadError> {
+    // httparse skips empty lines here as well, which only a server may do (RFC 9112 §2.2).
+    if let Some(b'\r' | b'\n') = buf.first() {
+        return Err(HeadError::Malformed("status line"));
+    }
     let mut parser = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parser, buf, &mut slots.0);
     let length = match parsed.map_err(head_error)? {
@@ -194,8 +198,8 @@ fn partial_request<'h, 'b>(buf: &[u8]) -> Result<Parsed<RequestHead<'h, 'b>>, He
 }
 
 fn request_error(error: httparse::Error, buf: &[u8]) -> HeadError {
-    // An upper-case word, a slash and digits is a version that HTTP/1 does not know; all else is no request at all.
-    let is_http = || buf.windows(6).take_while(|window| window[0] != b'\n').any(|window| window == b" HTTP/");
+    // A third word that is HTTP's is a version that we do not know; all else is no request at all.
+    let is_http = || buf.splitn(3, |byte| *byte == b' ').nth(2).is_some_and(|word| word.starts_with(b"HTTP/"));
     match error {
         httparse::Error::Version if is_http() => HeadError::Version,
         other => head_error(other),

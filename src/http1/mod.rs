@@ -9,6 +9,7 @@
 //! | [`fields`] | the fields of one head and what they say about the message |
 //! | [`field`] | what one header field means to a proxy |
 //! | [`body`] | the body's framing: how many bytes belong to it, which of them go on |
+//! | `trailers` | the section behind the last chunk |
 //! | [`chunk`] | one chunk-size line, read and written |
 //!
 //! The choices are the strict ones wherever RFC 9112 leaves one (SPEC P10): lines end in CRLF, a field line never
@@ -21,6 +22,7 @@ pub mod chunk;
 pub mod field;
 pub mod fields;
 pub mod head;
+mod trailers;
 
 /// The version of a message; the major version is always 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,16 +46,20 @@ pub enum Framing {
     Close,
 }
 
-/// A decimal number as RFC 9110 writes it: digits and nothing else, no sign, no space. `None` if it is anything
-/// else or over `u64::MAX`.
+/// Lengths and chunk sizes end here: a server that counts in signed 64 bits would read more as less than nothing.
+const LENGTH_MAX: u64 = i64::MAX as u64;
+
+/// A length as RFC 9110 writes it: digits and nothing else, no sign, no space. `None` if it is anything else or over
+/// [`LENGTH_MAX`].
 pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u64, |number, byte| {
+    let number = text.iter().try_fold(0u64, |number, byte| {
         let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
         number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    });
+    number.filter(|number| *number <= LENGTH_MAX)
 }
 
 /// `text` without the optional white space around it (RFC 9110 §5.6.3: SP and HTAB, not NBSP, not VT).
@@ -71,8 +77,10 @@ mod tests {
     #[test]
     fn a_number_is_digits_only() {
         assert_eq!(decimal(b"0"), Some(0));
-        assert_eq!(decimal(b"0018446744073709551615"), Some(u64::MAX));
-        for bad in ["", "+5", "-0", " 5", "5 ", "5,5", "0x5", "1_0", "18446744073709551616", "\u{b2}"] {
+        assert_eq!(decimal(b"009223372036854775807"), Some(LENGTH_MAX));
+        for bad in
+            ["", "+5", "-0", " 5", "5 ", "5,5", "0x5", "1_0", "9223372036854775808", "18446744073709551616", "\u{b2}"]
+        {
             assert_eq!(decimal(bad.as_bytes()), None, "{bad:?}");
         }
     }

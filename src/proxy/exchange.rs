@@ -86,7 +86,7 @@ pub enum ServerCloses {
     EndsBody,
     /// It answered before it had the whole request.
     RequestUnfinished,
-    /// Its fields promise a body that must not be there (a 204 with a length).
+    /// Its fields promise a body that must not be there: a 204 with a length, a 304 with a coding.
     Contradiction,
 }
 
@@ -256,15 +256,14 @@ impl Exchange {
             Version::Http11 => !head.options.close,
             Version::Http10 => head.options.keep_alive && !head.options.close,
         };
-        let promises_body = || {
-            head.fields.has(Kind::TransferEncoding)
-                || head.fields.content_length().is_ok_and(|length| length.is_some_and(|n| n > 0))
-        };
+        let coded = head.fields.has(Kind::TransferEncoding);
+        let sized = || head.fields.content_length().is_ok_and(|length| length.is_some_and(|length| length > 0));
+        let contradicts = matches!(head.status, 204 | 304) && (coded || (head.status == 204 && sized()));
         if framing == Framing::Close {
             Some(ServerCloses::EndsBody)
         } else if !self.has_request() {
             Some(ServerCloses::RequestUnfinished)
-        } else if head.status == 204 && promises_body() {
+        } else if contradicts {
             Some(ServerCloses::Contradiction)
         } else if keeps {
             None

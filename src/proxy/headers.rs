@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::fault::Fault;
+use crate::config::FORWARDED_BYTES;
 use crate::http1::Version;
 use crate::http1::field::{Kind, list, list_has};
 use crate::http1::fields::Fields;
@@ -95,7 +96,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer:
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let fields = &head.fields;
     if !fields.has(Kind::Host) {
-        write_field(out, "Host", &[authority]);
+        write_field(out, "Host", &[target_authority(head).unwrap_or(authority)]);
     }
     let forwards_for = peer.length > 0;
     let plain_length = has_plain_length(fields);
@@ -138,6 +139,12 @@ fn write_target(out: &mut Vec<u8>, head: &RequestHead<'_, '_>) {
     out.extend_from_slice(target);
 }
 
+/// The authority of an absolute-form target, which stands for a `Host` (RFC 9112 §3.2.2).
+fn target_authority<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
+    let start = head.target[..head.origin_at].iter().rposition(|byte| *byte == b'/')?;
+    Some(&head.target[start + 1..head.origin_at])
+}
+
 /// Whether the `Content-Length` can pass as it is: one line, one number, no longer than any server takes.
 fn has_plain_length(fields: &Fields<'_, '_>) -> bool {
     let mut values = fields.values(Kind::ContentLength);
@@ -171,11 +178,14 @@ fn write_forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_, '_>, peer: &Peer) 
     out.extend_from_slice(b"\r\n");
 }
 
-/// `Forwarded` as Knative's shim makes it from `X-Forwarded-*`, without this hop (SPEC P4).
+/// `Forwarded` as Knative's shim makes it from `X-Forwarded-*`, without this hop (SPEC P4); values over
+/// [`FORWARDED_BYTES`] are left out.
 fn write_forwarded(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
-    let first = |kind| fields.first(kind).filter(|value| !value.is_empty());
+    let first = |kind| fields.first(kind).filter(|value| !value.is_empty() && value.len() <= FORWARDED_BYTES);
     let (nodes, host, proto) = (first(Kind::ForwardedFor), first(Kind::ForwardedHost), first(Kind::ForwardedProto));
-    if first(Kind::Forwarded).is_some() || (nodes.is_none() && host.is_none() && proto.is_none()) {
+    if fields.first(Kind::Forwarded).is_some_and(|value| !value.is_empty())
+        || (nodes.is_none() && host.is_none() && proto.is_none())
+    {
         return;
     }
     out.extend_from_slice(b"Forwarded: ");

@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::headers::{self, Answer, Connection as Field};
 use super::plane::{Drain, Flow, Plane, ProbeTicket};
 use super::socket::Received;
-use crate::config::{HEAD_BYTES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
+use crate::config::{HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};
 use crate::http1::{Framing, Version};
@@ -74,15 +74,21 @@ impl Plane {
         }
     }
 
-    /// Keeps what there is of a head.
+    /// Keeps what there is of a head. Empty lines are none: old clients send one behind a body and then wait.
     fn wait_for_head(&mut self, key: usize, end: usize) -> Flow {
         let connection = &mut self.connections[key];
         let Buffers { read, pool, .. } = &mut self.buffers;
-        pool.keep(&mut connection.input, &read[READ_AT..end]);
-        if end > READ_AT {
-            connection.phase = Phase::Head;
+        let lines = read[READ_AT..end].chunks(2).take_while(|pair| *pair == b"\r\n").count();
+        let rest = &read[READ_AT + 2 * lines..end];
+        match rest {
+            [] | [b'\r'] => pool.keep(&mut connection.input, rest),
+            _ => {
+                pool.keep(&mut connection.input, &read[READ_AT..end]);
+                connection.phase = Phase::Head;
+            }
         }
-        if self.is_finishing() && end == READ_AT { Flow::Close } else { Flow::Wait }
+        let is_idle = matches!(connection.phase, Phase::Idle);
+        if self.is_finishing() && is_idle { Flow::Close } else { Flow::Wait }
     }
 
     /// Says what the bytes are, and writes what they lead to into `out`.
@@ -363,7 +369,8 @@ fn injects_fault(head: &RequestHead<'_, '_>) -> bool {
 /// Whether parsing can find more than it did when there were `seen` bytes: a line has ended or a limit is passed.
 /// Without this a client that sends a long head byte by byte has all of it parsed for each.
 fn is_worth_parsing(buf: &[u8], seen: usize) -> bool {
-    let crosses = |limit: usize| seen < limit && buf.len() >= limit;
+    // Empty lines before the head do not count towards its limits.
+    let crosses = |limit: usize| seen <= limit + 2 * LEADING_EMPTY_LINES && buf.len() >= limit;
     seen == 0 || buf[seen..].contains(&b'\n') || crosses(REQUEST_LINE_BYTES) || crosses(HEAD_BYTES)
 }
 

@@ -151,7 +151,14 @@ impl Plane {
         let Buffers { read, out, pool } = &mut self.buffers;
         out.clear();
         let (at, switched) = read_heads(exchange, &read[..end], closing, out)?;
-        let relayed = exchange.response_body(read, at..end)?;
+        let relayed = match exchange.response_body(read, at..end) {
+            Ok(relayed) => relayed,
+            Err(fault) => {
+                // The exchange takes its head for sent, so it has to go before the cut.
+                let _ = Self::send_to_client(connection, &mut self.buffers, SendFrom::Out);
+                return Err(fault);
+            }
+        };
         let rest = at + relayed.consumed..end;
         let upstream = &mut self.upstreams[upstream_key];
         pool.keep(&mut upstream.input, &read[rest]);
