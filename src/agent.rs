@@ -171,6 +171,7 @@ impl Threads {
             }
         }
         log::info!("finishing: no new connections, at most {FINISH_TIMEOUT:?} for running requests");
+        self.tell(Drain::Closing);
         drop(self.stop_accept);
         // If it can't be woken it will not be joined: the process ends all the same.
         if self.accept_waker.wake().is_ok() {

@@ -329,6 +329,10 @@ pub const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Time spent on finishing once the quiet time is over (SPEC D2).
 pub const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Time that a client's request goes on after the client has closed its side: one that only shut down its sending half
+/// still gets an answer that is about to come, one that has left does not keep the server busy.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Bytes read from a socket at once, and so the most that waits in one direction of one connection.
 pub const READ_BYTES: usize = 96 * 1024;
 

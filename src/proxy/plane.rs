@@ -22,7 +22,7 @@ use super::socket::{Socket, Stream};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::config::{
-    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
+    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 
@@ -83,6 +83,8 @@ pub(crate) enum Drain {
     No,
     /// Probes fail; everything else goes on.
     Quiet,
+    /// Connections close after their response; new ones may still come.
+    Closing,
     /// No new connections; what runs may end until then.
     Finish(Instant),
 }
@@ -113,6 +115,7 @@ impl Plane {
                 PROGRESS_WINDOW,
                 LINGER_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,
+                LEAVE_TIMEOUT,
             ]),
             upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT, RESET_TIMEOUT]),
             buffers: Buffers::new(),
@@ -155,7 +158,7 @@ impl Plane {
 
     /// Whether responses tell their clients that the connection closes.
     pub(crate) fn is_finishing(&self) -> bool {
-        matches!(self.drain, Drain::Finish(_))
+        matches!(self.drain, Drain::Closing | Drain::Finish(_))
     }
 
     /// Sends bytes to a client, or keeps what it does not take.

@@ -87,8 +87,13 @@ impl Plane {
                 connection.phase = Phase::Head;
             }
         }
-        let is_idle = matches!(connection.phase, Phase::Idle);
-        if self.is_finishing() && is_idle { Flow::Close } else { Flow::Wait }
+        // A new connection may still bring its request while new ones come.
+        let is_over = match self.drain {
+            Drain::No | Drain::Quiet => false,
+            Drain::Closing => connection.is_used,
+            Drain::Finish(_) => true,
+        };
+        if is_over && matches!(connection.phase, Phase::Idle) { Flow::Close } else { Flow::Wait }
     }
 
     /// Says what the bytes are, and writes what they lead to into `out`.
@@ -327,7 +332,7 @@ impl super::plane::Setup {
             _ => return None,
         };
         let parked = parked(head);
-        let keeps = parked.keeps && !matches!(drain, Drain::Finish(_));
+        let keeps = parked.keeps && !matches!(drain, Drain::Closing | Drain::Finish(_));
         headers::write_answer(out, answer, head.version, field_for(keeps, head.version), parked.is_head);
         Some(Found::Answered { length: head.length, closes: !keeps })
     }

@@ -46,17 +46,6 @@ pub(crate) enum Received {
     Broken(ErrorKind),
 }
 
-/// What an event says about the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PeerState {
-    /// Nothing new.
-    Open,
-    /// It has just sent its last byte.
-    Closed,
-    /// The connection is gone in both directions.
-    Gone,
-}
-
 impl Socket {
     /// Registers a connection that is taken to be writable: trying costs less than waiting for the first event.
     /// `readable`: reading is worth a try as well.
@@ -69,19 +58,19 @@ impl Socket {
         Ok(Self { stream, readable, writable: true, peer_closed: false })
     }
 
-    /// Takes note of what an event says.
-    pub(crate) fn note(&mut self, event: &Event) -> PeerState {
+    /// Takes note of what an event says; `true`: the connection was reset.
+    pub(crate) fn note(&mut self, event: &Event) -> bool {
         // A hang-up alone is both sides' ends: what the peer sent before its own is still to be read.
-        let gone = event.is_error();
-        self.readable |= event.is_readable() || event.is_read_closed() || gone;
+        let is_reset = event.is_error();
+        self.readable |= event.is_readable() || event.is_read_closed() || is_reset;
         self.writable |= event.is_writable() || event.is_write_closed();
-        let closed = event.is_read_closed() && !self.peer_closed;
         self.peer_closed |= event.is_read_closed();
-        match (gone, closed) {
-            (true, _) => PeerState::Gone,
-            (false, true) => PeerState::Closed,
-            (false, false) => PeerState::Open,
-        }
+        is_reset
+    }
+
+    /// Whether the peer is known to have sent its last byte.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.peer_closed
     }
 
     /// Whether a read may bring something.

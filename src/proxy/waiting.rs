@@ -19,8 +19,10 @@ pub(crate) mod deadline {
     pub(crate) const LINGER: usize = 3;
     /// For any byte through a tunnel.
     pub(crate) const TUNNEL: usize = 4;
+    /// For the response to a client that has closed its side.
+    pub(crate) const LEAVE: usize = 5;
     /// How many there are.
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 }
 
 /// The deadlines of a connection to the server.
@@ -51,7 +53,10 @@ impl Plane {
             _ if sending => Some(deadline::PROGRESS),
             Phase::Idle if connection.is_used => Some(deadline::KEEP_ALIVE),
             Phase::Idle | Phase::Head => Some(deadline::HEAD),
-            Phase::Exchange(exchange) if exchange.has_request() => None,
+            // A client that closes while it waits has left (SPEC P8), unless it has sent more requests before.
+            Phase::Exchange(exchange) if exchange.has_request() => {
+                (connection.socket.peer_closed() && connection.input.is_empty()).then_some(deadline::LEAVE)
+            }
             // The wait for a 100 is the server's, but not for ever.
             Phase::Exchange(exchange) if exchange.awaits_continue() => Some(deadline::HEAD),
             Phase::Exchange(_) => {
@@ -59,7 +64,7 @@ impl Plane {
                     connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
                 (!server_lags).then_some(deadline::PROGRESS)
             }
-            Phase::Parked(_) => None,
+            Phase::Parked(_) => connection.socket.peer_closed().then_some(deadline::LEAVE),
             Phase::Closing(_) => Some(deadline::LINGER),
         };
         match wanted {
@@ -101,9 +106,9 @@ impl Plane {
 
     pub(super) fn on_deadline(&mut self, key: usize, list: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let moves = connection.moved >= PROGRESS_BYTES;
+        let wanted = if list == deadline::LEAVE { 1 } else { PROGRESS_BYTES };
         let flow = match (list, &connection.phase) {
-            (deadline::PROGRESS, _) if moves => {
+            (deadline::PROGRESS | deadline::LEAVE, _) if connection.moved >= wanted => {
                 connection.moved = 0;
                 self.deadlines.arm(key, list, self.now);
                 return;

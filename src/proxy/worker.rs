@@ -21,7 +21,7 @@ use super::connection::{Connection, Phase};
 use super::headers::Peer;
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
-use super::socket::{PeerState, Socket, Stream};
+use super::socket::{Socket, Stream};
 use super::waiting::deadline;
 
 /// Events taken from the poll at once.
@@ -105,8 +105,10 @@ impl Worker {
                 return Err(error);
             }
             self.plane.now = Instant::now();
-            for event in &events {
-                self.dispatch(event);
+            let has_messages = events.iter().fold(false, |has_messages, event| self.dispatch(event) | has_messages);
+            // After the events: a new connection in the slot of one that has just closed must not get its event.
+            if has_messages {
+                self.take_messages();
             }
             self.run_again();
             self.expire();
@@ -124,21 +126,23 @@ impl Worker {
         }
         let finish = match self.plane.drain {
             Drain::Finish(until) => Some(until),
-            Drain::No | Drain::Quiet => None,
+            Drain::No | Drain::Quiet | Drain::Closing => None,
         };
         let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish];
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(self.plane.now))
     }
 
-    fn dispatch(&mut self, event: &Event) {
+    /// Gives an event to the connection that it is about; `true`: it is about the inbox.
+    fn dispatch(&mut self, event: &Event) -> bool {
         match Source::of(event.token()) {
-            Source::Inbox => self.take_messages(),
+            Source::Inbox => return true,
             Source::Client(key) => self.guard(Some(key), |plane| plane.on_client(key, event)),
             Source::Upstream(key) => {
                 let owner = self.plane.upstreams.get(key).and_then(|upstream| upstream.owner);
                 self.guard(owner, |plane| plane.on_upstream(key, event));
             }
         }
+        false
     }
 
     /// Runs a step of a connection; a panic in it costs that connection.
@@ -189,17 +193,13 @@ impl Worker {
 
     fn begin_drain(&mut self, drain: Drain) {
         self.plane.drain = drain;
-        if matches!(drain, Drain::Finish(_)) {
-            let idle: Vec<usize> = self
-                .plane
-                .connections
-                .iter()
-                .filter(|(_, c)| matches!(c.phase, Phase::Idle))
-                .map(|(key, _)| key)
-                .collect();
-            for key in idle {
-                self.guard(Some(key), |plane| plane.drive(key));
-            }
+        if drain == Drain::Quiet {
+            return;
+        }
+        let is_idle = |(key, connection): (usize, &Connection)| matches!(connection.phase, Phase::Idle).then_some(key);
+        let idle: Vec<usize> = self.plane.connections.iter().filter_map(is_idle).collect();
+        for key in idle {
+            self.guard(Some(key), |plane| plane.drive(key));
         }
     }
 
@@ -297,15 +297,8 @@ impl Plane {
 
     fn on_client(&mut self, key: usize, event: &Event) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let state = connection.socket.note(event);
-        let has_left = match (state, &connection.phase) {
-            (PeerState::Gone, _) => true,
-            // A client that closes while it waits has left (SPEC P8), unless it has sent more requests before.
-            (PeerState::Closed, Phase::Exchange(exchange)) => exchange.has_request() && connection.input.is_empty(),
-            (PeerState::Closed, Phase::Parked(_)) => true,
-            _ => false,
-        };
-        if has_left { self.close(key) } else { self.drive(key) }
+        let is_gone = connection.socket.note(event);
+        if is_gone { self.close(key) } else { self.drive(key) }
     }
 
     fn on_upstream(&mut self, key: usize, event: &Event) {

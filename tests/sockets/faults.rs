@@ -1,0 +1,284 @@
+//! What must not stop or slow anyone else: DESIGN §4.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::agent::free_port;
+use crate::support::{Agent, OK, Peer, Server, Wire, alone, holds_within, possible_connections, until};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+
+#[test]
+fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
+    let _alone = alone();
+    let server = Server::good();
+    let agent = Agent::setup(server.port).descriptors(64).start();
+    let mut clients: Vec<Wire> = (0..possible_connections(500)).map(|_| agent.connect()).collect();
+    for client in &mut clients {
+        // It may have been turned away already.
+        let _ = client.try_send(GET);
+    }
+    let mut served = 0;
+    for client in &mut clients {
+        match client.try_response() {
+            Ok(got) if got.status() == 200 => served += 1,
+            Ok(got) => assert_eq!((got.status(), got.field("retry-after").as_deref()), (503, Some("1"))),
+            Err(error) => panic!("neither served nor turned away: {error}"),
+        }
+    }
+    assert!(served > 0);
+    assert!(crate::support::process::descriptors(agent.pid()) <= 64);
+    drop(clients);
+    let recovered = holds_within(Duration::from_secs(1), || (0..10).all(|_| agent.ask(GET).status() == 200));
+    assert!(recovered, "not within a second");
+    let lines = agent.log().lines().count();
+    assert!(lines < 50, "{lines} lines of log:\n{}", agent.log());
+}
+
+#[test]
+fn clients_that_declare_a_gibibyte_and_stall_cost_little_memory() {
+    let _alone = alone();
+    let server = Server::start(|mut peer: Peer| {
+        peer.request_head();
+        let _ = peer.wire.rest();
+    });
+    let agent = Agent::start(server.port, &[]);
+    let before = agent.resident_kib();
+    let count = possible_connections(1000);
+    let clients: Vec<Wire> = (0..count)
+        .map(|number| {
+            let mut client = agent.connect();
+            let framing = if number % 2 == 0 { "Content-Length: 1073741824" } else { "Transfer-Encoding: chunked" };
+            let chunk = if number % 2 == 0 { "" } else { "40000000\r\n" };
+            client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{chunk}{}", "x".repeat(16_000)));
+            client
+        })
+        .collect();
+    until("the server has all heads", || server.seen().len() == count);
+    let grown = agent.resident_kib().saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB for {count}");
+    drop(clients);
+    until("all of them are gone", || crate::support::process::descriptors(agent.pid()) < 100);
+}
+
+#[test]
+fn clients_that_push_against_a_server_that_does_not_read_cost_bounded_memory() {
+    const COUNT: usize = 100;
+    let _alone = alone();
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let server = Server::start(move |mut peer: Peer| {
+        peer.request_head();
+        let _ = held.lock().unwrap().recv();
+    });
+    let agent = Agent::start(server.port, &[]);
+    let before = agent.resident_kib();
+    let clients: Vec<Wire> = (0..COUNT)
+        .map(|_| {
+            let client = agent.connect();
+            client.socket().set_nonblocking(true).unwrap();
+            client.socket().send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1073741824\r\n\r\n").unwrap();
+            client
+        })
+        .collect();
+    let block = vec![b'x'; 1 << 20];
+    // As long as any of them gets rid of something.
+    let mut moved = Instant::now();
+    while moved.elapsed() < Duration::from_millis(300) {
+        for client in &clients {
+            if matches!(client.socket().send(&block), Ok(1..)) {
+                moved = Instant::now();
+            }
+        }
+    }
+    let grown = agent.resident_kib().saturating_sub(before);
+    assert!(grown < 256 * 100 + 2048, "{grown} KiB for {COUNT}");
+    drop(hold);
+}
+
+/// When a request was under way, and how it ended.
+struct Asked {
+    from: Instant,
+    to: Instant,
+    /// The status, or 0 if the connection failed.
+    status: u16,
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_is_missed_only_while_it_is_down() {
+    let _alone = alone();
+    let port = free_port();
+    let start =
+        || Server::start_on(port, |mut peer| while peer.request().is_some() && peer.wire.try_send(OK).is_ok() {});
+    let mut server = start();
+    let agent = Agent::start(port, &[]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let (stop, mut client) = (Arc::clone(&stop), agent.connect());
+            thread::spawn(move || {
+                let mut asked = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let from = Instant::now();
+                    client.send(if (asked.len() + number) % 2 == 0 { GET } else { POST });
+                    // 502 keeps the connection, so no response at all is a failure of its own.
+                    let status = client.try_response().map_or(0, |got| got.status());
+                    asked.push(Asked { from, to: Instant::now(), status });
+                    assert_ne!(status, 0, "a connection failed");
+                }
+                asked
+            })
+        })
+        .collect();
+    let mut down = Vec::new();
+    for _ in 0..3 {
+        until("requests are answered", || server.seen().len() > 200);
+        let from = Instant::now();
+        server.kill();
+        until("it is missed", || agent.ask(GET).status() == 502);
+        server = start();
+        down.push((from, Instant::now()));
+    }
+    until("requests are answered again", || server.seen().len() > 500);
+    stop.store(true, Ordering::SeqCst);
+    let asked: Vec<Asked> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    let missed = asked.iter().filter(|asked| asked.status != 200);
+    assert!(missed.clone().count() > 0);
+    for asked in missed {
+        assert_eq!(asked.status, 502);
+        let overlaps = |(from, to): &(Instant, Instant)| asked.from <= *to && asked.to >= *from;
+        let after = down.iter().filter(|(_, to)| *to < asked.from).map(|(_, to)| asked.from - *to).min();
+        assert!(down.iter().any(overlaps), "missed while the server was up, {after:?} after it came back");
+    }
+}
+
+#[test]
+fn clients_that_reset_do_not_take_new_ones_along() {
+    // What becomes known of a connection that has just ended must not be held against the one in its place.
+    let _alone = alone();
+    let server = Server::good();
+    let agent = Agent::start(server.port, &["--threads=1"]);
+    let end = Instant::now() + Duration::from_secs(2);
+    let vandals: Vec<_> = (0..4)
+        .map(|number| {
+            let port = agent.port;
+            thread::spawn(move || {
+                let mut random = Random(number);
+                while Instant::now() < end {
+                    let mut client = Wire::connect(port);
+                    // A tunnel whose ends both come to an end while the reset is on its way.
+                    let _ = client.try_send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+                    client.end();
+                    for _ in 0..random.next() % 16 {
+                        thread::yield_now();
+                    }
+                    client.reset();
+                }
+            })
+        })
+        .collect();
+    let mut failed = Vec::new();
+    let mut answered = 0;
+    while Instant::now() < end {
+        let mut client = agent.connect();
+        match client.try_send(POST).and_then(|()| client.try_response()) {
+            Ok(got) if got.status() == 200 => answered += 1,
+            other => failed.push(other.map(|got| got.status())),
+        }
+    }
+    vandals.into_iter().for_each(|vandal| vandal.join().unwrap());
+    assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), answered + failed.len(), failed[0]);
+}
+
+/// Pseudo-random numbers (Knuth's MMIX constants): the same ones for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap()
+    }
+
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.next() % 256).unwrap()
+    }
+}
+
+/// Bytes that a client with a fault, or a grudge, may send.
+fn garbage(random: &mut Random) -> Vec<u8> {
+    const SEEDS: [&str; 6] = [
+        GET,
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: 1\r\n\r\n",
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0",
+        "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1\r\nK-Network-Probe: queue\r\nExpect: 100-continue\r\n\r\n",
+    ];
+    let mut bytes = SEEDS[random.next() % SEEDS.len()].as_bytes().to_vec();
+    if random.next().is_multiple_of(8) {
+        bytes = (0..random.next() % 5000).map(|_| random.byte()).collect();
+    }
+    for _ in 0..random.next() % 4 {
+        let at = random.next() % (bytes.len() + 1);
+        match random.next() % 4 {
+            0 => bytes.truncate(at),
+            1 => bytes.insert(at, random.byte()),
+            2 if at < bytes.len() => bytes[at] = random.byte(),
+            _ => {
+                let copy = bytes[at..].to_vec();
+                bytes.extend_from_slice(&copy);
+            }
+        }
+    }
+    bytes
+}
+
+#[test]
+fn garbage_does_not_disturb_good_traffic() {
+    let _alone = alone();
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x5eed);
+    let server = Server::good();
+    let agent = Agent::start(server.port, &[]);
+    let end = Instant::now() + Duration::from_secs(4);
+    let vandals: Vec<_> = (0..2)
+        .map(|number| {
+            let port = agent.port;
+            thread::spawn(move || {
+                let mut random = Random(seed + number);
+                let mut count = 0;
+                while Instant::now() < end {
+                    let mut client = Wire::connect(port);
+                    let bytes = garbage(&mut random);
+                    let at = random.next() % (bytes.len() + 1);
+                    let sent = client.try_send(&bytes[..at]).and_then(|()| client.try_send(&bytes[at..]));
+                    match random.next() % 4 {
+                        0 => client.reset(),
+                        1 => client.end(),
+                        2 if sent.is_ok() => {
+                            let _ = client.fill(Instant::now() + Duration::from_millis(2));
+                        }
+                        _ => {}
+                    }
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut kept = agent.connect();
+    let mut answered = 0;
+    while Instant::now() < end {
+        for request in [GET, POST] {
+            kept.send(request);
+            assert_eq!(kept.response().status(), 200, "seed {seed}");
+            assert_eq!(agent.ask(request).status(), 200, "seed {seed}");
+            answered += 1;
+        }
+    }
+    let sent: usize = vandals.into_iter().map(|vandal| vandal.join().unwrap()).sum();
+    assert!(answered > 100 && sent > 100, "{answered} {sent}");
+    until("nothing of it is left", || crate::support::process::descriptors(agent.pid()) < 64);
+}

@@ -1,0 +1,33 @@
+//! The running program over real sockets, judged by SPEC alone: what enters one end, what leaves the other, and what
+//! becomes of both when something fails.
+//!
+//! One crate, so that it is linked once. Every wait has a deadline and no port is fixed, so the tests run side by
+//! side; those that need the processors to themselves take turns ([`support::alone`]). What takes long because the
+//! contract says so (30 s for a head) runs in one test, all of it at the same time ([`deadlines`]).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says on standard error what it could not try"
+)]
+
+mod abstract_socket;
+mod cost;
+mod deadlines;
+mod drain;
+mod faults;
+mod idle_close;
+#[cfg(feature = "fault-injection")]
+mod panics;
+mod probes;
+mod proxy_failures;
+mod proxy_headers;
+mod proxy_limits;
+mod proxy_messages;
+mod proxy_retry;
+mod proxy_streaming;
+mod proxy_tunnel;
+mod proxy_upload;
+mod support;

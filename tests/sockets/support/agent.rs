@@ -1,0 +1,176 @@
+//! The agent as a child process: started on a free port, watched, and never left behind.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Message, PATIENCE, Wire, holds_within, process};
+
+/// A running agent. Dropping it kills it.
+pub(crate) struct Agent {
+    child: Child,
+    pub(crate) port: u16,
+    log: Arc<Mutex<String>>,
+}
+
+/// How an agent is to be started.
+pub(crate) struct Setup {
+    server: u16,
+    flags: Vec<String>,
+    env: Vec<(String, String)>,
+    descriptors: Option<u32>,
+}
+
+impl Agent {
+    /// An agent in front of the model server on this port, with these flags besides the ports.
+    pub(crate) fn start(server: u16, flags: &[&str]) -> Self {
+        Self::setup(server).flags(flags).start()
+    }
+
+    pub(crate) fn setup(server: u16) -> Setup {
+        Setup { server, flags: Vec::new(), env: Vec::new(), descriptors: None }
+    }
+
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::connect(self.port)
+    }
+
+    /// One request over a connection of its own.
+    #[track_caller]
+    pub(crate) fn ask(&self, request: impl AsRef<[u8]>) -> Message {
+        let mut client = self.connect();
+        client.send(request);
+        client.response()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn resident_kib(&self) -> u64 {
+        process::resident_kib(self.pid())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let mut status = None;
+        let ended = holds_within(patience, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(ended, "the agent did not end within {patience:?}; it said:\n{}", self.log());
+        status.unwrap()
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if log.contains("panic") && !log.contains("fault injected") && !std::thread::panicking() {
+            panic!("the agent panicked:\n{log}");
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Limits its descriptors, hard and soft.
+    pub(crate) fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Starts it and waits until it takes connections.
+    pub(crate) fn start(&self) -> Agent {
+        // A port that was free may be taken before the agent binds it; then it ends at once, and another is tried.
+        for _ in 0..5 {
+            let mut agent = self.spawn(free_port());
+            let mut ended = false;
+            let ready = holds_within(PATIENCE, || {
+                ended = agent.child.try_wait().unwrap().is_some();
+                ended || Wire::try_connect(agent.port).is_ok()
+            });
+            if ready && !ended {
+                return agent;
+            }
+            assert!(ended && agent.log().contains("--port"), "the agent did not start:\n{}", agent.log());
+        }
+        panic!("no free port in five tries");
+    }
+
+    /// Starts it on this port without waiting for anything.
+    pub(crate) fn spawn(&self, port: u16) -> Agent {
+        let program = env!("CARGO_BIN_EXE_kserve-agent");
+        let mut command = match self.descriptors {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
+        command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args([format!("--port={port}"), format!("--component-port={}", self.server)]);
+        // Two agents can't have the same ports, and nothing here reads them.
+        command.args(["--metrics-port=0", "--admin-port=0"]).args(&self.flags);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut log = lines.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Agent { child, port, log }
+    }
+}
+
+/// A port that nobody listens on, and that no other test of this process gets.
+///
+/// It lies below the range that the kernel gives to clients: a port from that range, free now, may be the source of
+/// somebody's connection a moment later.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let low = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768_u16);
+    let room = low.saturating_sub(FIRST).max(1000);
+    // Where the search starts differs from process to process.
+    let start = u16::try_from(std::process::id() % u32::from(room)).unwrap().wrapping_mul(7) % room;
+    loop {
+        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % room) % room;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
