@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, Probe};
+use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, PROBES_WAITING, Probe};
 use crate::ops::{limits, probe};
 use crate::proxy::listener::{Acceptor, Listener};
 use crate::proxy::load::Loads;
@@ -75,9 +75,9 @@ pub fn run(config: &Config) -> Result<(), Error> {
     warn_of_missing_parts(config);
     let threads = Threads::start(config, epoch, &notify)?;
     log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
-    match wait(&mut wake, None) {
-        Woken::Down => return Err(Error::of("a thread")(io::Error::other("ended early"))),
-        Woken::Signal | Woken::TimeOut => threads.drain(&mut wake, config.proxy.drain_period, epoch),
+    let is_down = wait(&mut wake, None) == Woken::Down || !threads.drain(&mut wake, config.proxy.drain_period, epoch);
+    if is_down {
+        return Err(Error::of("a thread")(io::Error::other("ended early")));
     }
     log::info!("stopped");
     Ok(())
@@ -116,7 +116,7 @@ impl Threads {
         let (prober, prober_thread) = start_prober(&config.probe)?;
         let count = config.proxy.threads.map_or_else(limits::worker_threads, std::num::NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
-        let max_connections = limits::max_connections(config.proxy.max_connections, descriptors);
+        let max_connections = limits::max_connections(config.proxy.max_connections, descriptors, count);
         let loads = Arc::new(Loads::new(count, max_connections));
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
         let mut made = Vec::new();
@@ -158,17 +158,12 @@ impl Threads {
         Ok(Self { workers, loads, accept, stop_accept, accept_waker, prober })
     }
 
-    /// SPEC D1, D2.
-    fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) {
+    /// SPEC D1, D2. `false`: a thread could not go on.
+    fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> bool {
         log::info!("draining: probes fail now, connections close after {period:?} without a request");
         self.tell(Drain::Quiet);
-        let began = Instant::now();
-        loop {
-            let quiet_since = began.max(epoch + Duration::from_millis(self.loads.last_request()));
-            let left = (quiet_since + period).saturating_duration_since(Instant::now());
-            if left.is_zero() || wait(wake, Some(left)) != Woken::TimeOut {
-                break;
-            }
+        if self.wait_for_quiet(wake, period, epoch) == Woken::Down {
+            return false;
         }
         log::info!("finishing: no new connections, at most {FINISH_TIMEOUT:?} for running requests");
         self.tell(Drain::Closing);
@@ -179,11 +174,28 @@ impl Threads {
         }
         tell(&self.workers, Drain::Finish(Instant::now() + FINISH_TIMEOUT));
         for (inbox, thread) in self.workers {
-            drop(inbox);
             let _ = thread.join();
+            drop(inbox);
         }
         // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
         drop(self.prober);
+        true
+    }
+
+    /// Until `period` has passed without a proxied request, or a second signal.
+    fn wait_for_quiet(&self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> Woken {
+        let began = Instant::now();
+        loop {
+            let quiet_since = began.max(epoch + Duration::from_millis(self.loads.last_request()));
+            let left = (quiet_since + period).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Woken::TimeOut;
+            }
+            match wait(wake, Some(left)) {
+                Woken::TimeOut => {}
+                woken => return woken,
+            }
+        }
     }
 
     fn tell(&self, drain: Drain) {
@@ -216,8 +228,7 @@ fn start_prober(probe: &ContainerProbe) -> Result<(Option<Prober>, Option<Vec<Pr
     match probe {
         ContainerProbe::AlwaysReady => Ok((None, None)),
         ContainerProbe::All(probes) => {
-            // As many as there may be connections; a probe that finds it full fails.
-            let (tickets, inbox) = crossbeam_channel::bounded(1024);
+            let (tickets, inbox) = crossbeam_channel::bounded(PROBES_WAITING);
             Ok((Some(Prober { tickets, inbox }), Some(probes.clone())))
         }
     }

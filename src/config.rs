@@ -340,11 +340,11 @@ pub const READ_BYTES: usize = 96 * 1024;
 pub const REPLAY_BYTES: usize = 16 * 1024;
 
 /// A request that is not idempotent is sent again only up to this size, less than any server reads at once (Go's
-/// buffer, the smallest of the common ones): it has read all of it or nothing (SPEC P9, `proxy::relay`).
+/// buffer, the smallest of the common ones): it has read all of it or nothing (SPEC P9, `proxy::resend`).
 pub const REPLAY_UNSEEN_BYTES: usize = 4 * 1024;
 
 /// Bytes of free buffers that a worker keeps for its connections.
 pub const POOL_BYTES: usize = 1024 * 1024;
 
-/// Times that one request is sent at most: a whole pool of connections may have gone stale at once.
-pub const ATTEMPTS: u8 = 4;
+/// Probes that may wait for the container probe's result; one more fails at once.
+pub const PROBES_WAITING: usize = 1024;

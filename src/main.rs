@@ -1,5 +1,6 @@
 //! The program: read the command line, start the log, serve, exit.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use kserve_agent::agent;
@@ -8,8 +9,9 @@ use kserve_agent::config::Config;
 use simplelog::{ConfigBuilder, WriteLogger};
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match cli::parse(&args, &|name| std::env::var(name).ok()) {
+    // What is not UTF-8 is no value of any flag or variable, so it is refused with the rest.
+    let args: Vec<String> = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match cli::parse(&args, &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())) {
         Outcome::Run { config, warnings } => serve(&config, &warnings),
         Outcome::Print(text) => print(&text),
         Outcome::Usage { errors, warnings, exit_code } => complain(&errors, &warnings, exit_code),
@@ -41,10 +43,11 @@ fn start_log(level: log::LevelFilter) {
     let _ = WriteLogger::init(level, format, std::io::stderr());
 }
 
-#[expect(clippy::print_stdout, reason = "what --help and --version are for")]
 fn print(text: &str) -> ExitCode {
-    print!("{text}");
-    ExitCode::SUCCESS
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "there is no log before there is a configuration")]

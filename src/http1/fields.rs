@@ -202,7 +202,7 @@ impl<'h, 'b> Fields<'h, 'b> {
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110 §7.2), which may be empty.
-fn is_authority(host: &[u8]) -> bool {
+pub(super) fn is_authority(host: &[u8]) -> bool {
     let (name, port) = match host {
         [b'[', ..] => match host.iter().position(|byte| *byte == b']') {
             Some(end) => host.split_at(end + 1),

@@ -8,7 +8,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::fields::{Fields, Options};
+use super::fields::{Fields, Options, is_authority};
 use super::{Framing, Version};
 use crate::config::{HEAD_BYTES, HEAD_FIELDS, LEADING_EMPTY_LINES, REQUEST_LINE_BYTES};
 
@@ -265,7 +265,10 @@ fn absolute_form(target: &[u8], host: Option<&[u8]>) -> Result<usize, HeadError>
     let path =
         target[scheme..].iter().position(|byte| matches!(byte, b'/' | b'?')).map_or(target.len(), |at| scheme + at);
     let authority = &target[scheme..path];
-    if authority.is_empty() || host.is_some_and(|host| !host.eq_ignore_ascii_case(authority)) {
+    if authority.is_empty()
+        || !is_authority(authority)
+        || host.is_some_and(|host| !host.eq_ignore_ascii_case(authority))
+    {
         return Err(HeadError::Malformed("request target and Host differ"));
     }
     Ok(path)

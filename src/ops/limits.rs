@@ -9,8 +9,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::config::{Pin, THREADS_DEFAULT_MAX};
 
-/// Descriptors that are not connections: listeners, polls, wakers, standard streams, the prober's.
-const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that are not connections: standard streams, signals, listeners, the prober's; 17 were counted.
+const RESERVED_DESCRIPTORS: u64 = 20;
+/// Descriptors of one worker: its poll, its waker, its end of the main thread's pipe; 4 were counted.
+const WORKER_DESCRIPTORS: u64 = 4;
 
 /// Raises the soft limit of descriptors to the hard one, as Go's runtime does; returns the limit.
 pub(crate) fn raise_descriptors() -> u64 {
@@ -23,8 +25,9 @@ pub(crate) fn raise_descriptors() -> u64 {
 }
 
 /// Connections at most: each may need a second descriptor for the model server.
-pub(crate) fn max_connections(wanted: Option<NonZeroUsize>, descriptors: u64) -> usize {
-    let possible = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(1);
+pub(crate) fn max_connections(wanted: Option<NonZeroUsize>, descriptors: u64, workers: usize) -> usize {
+    let reserved = RESERVED_DESCRIPTORS + WORKER_DESCRIPTORS * workers as u64;
+    let possible = usize::try_from(descriptors.saturating_sub(reserved) / 2).unwrap_or(usize::MAX).max(1);
     match wanted.map(NonZeroUsize::get) {
         Some(wanted) if wanted > possible => {
             log::warn!(
@@ -93,10 +96,11 @@ mod tests {
 
     #[test]
     fn each_connection_has_two_descriptors() {
-        assert_eq!(max_connections(None, 64), 16);
-        assert_eq!(max_connections(None, 10), 1);
-        assert_eq!(max_connections(NonZeroUsize::new(5), 64), 5);
-        assert_eq!(max_connections(NonZeroUsize::new(500), 64), 16);
+        assert_eq!(max_connections(None, 64, 2), 18);
+        assert_eq!(max_connections(None, 64, 4), 14);
+        assert_eq!(max_connections(None, 10, 1), 1);
+        assert_eq!(max_connections(NonZeroUsize::new(5), 64, 2), 5);
+        assert_eq!(max_connections(NonZeroUsize::new(500), 64, 2), 18);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) moved: u64,
     /// Tells this connection from an earlier one in the same slot.
     pub(crate) serial: u64,
+    /// It has more to do and waits for another turn.
+    pub(crate) is_queued: bool,
     /// Requests were received on it.
     pub(crate) is_used: bool,
 }

@@ -13,7 +13,7 @@
 //!
 //! Architecture Invariant: no socket, no clock, no buffer of its own; a byte of one exchange can't reach another.
 //!
-//! Not here: deadlines (they need the sockets' state: [`super::worker`]), and the connections' order of requests.
+//! Not here: deadlines, which need the sockets' state, and the connections' order of requests.
 
 use std::ops::Range;
 
@@ -317,6 +317,11 @@ impl Exchange {
             self.response = Response::Ended;
         }
         Ok(Relayed { consumed: step.consumed, out })
+    }
+
+    /// The final head was not sent, as what came with it broke the body's framing: the client can still be answered.
+    pub fn take_back_head(&mut self) {
+        self.response = Response::Head;
     }
 
     /// The server will send nothing more; appends what the client needs to see the end to `out`. `partial`: a part

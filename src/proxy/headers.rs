@@ -101,7 +101,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer:
     let forwards_for = peer.length > 0;
     let plain_length = has_plain_length(fields);
     fields.copy_lines(out, |kind, value| match kind {
-        Kind::Connection | Kind::Hop | Kind::Nominated | Kind::TransferEncoding | Kind::Lookalike => false,
+        Kind::Connection | Kind::Hop | Kind::Nominated | Kind::TransferEncoding => false,
         Kind::Te => value.eq_ignore_ascii_case(b"trailers"),
         Kind::Upgrade => head.upgrade,
         Kind::Expect => head.version == Version::Http11,

@@ -144,11 +144,16 @@ impl Plane {
             match flow {
                 Flow::Next => {}
                 Flow::Wait => return self.settle(key),
-                Flow::Yield => return self.again.push(key),
+                Flow::Yield => break,
                 Flow::Close => return self.close(key),
             }
         }
-        self.again.push(key);
+        self.settle(key);
+        if let Some(connection) = self.connections.get_mut(key)
+            && !std::mem::replace(&mut connection.is_queued, true)
+        {
+            self.again.push(key);
+        }
     }
 
     /// What this worker lets others see.

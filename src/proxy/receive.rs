@@ -87,13 +87,9 @@ impl Plane {
                 connection.phase = Phase::Head;
             }
         }
-        // A new connection may still bring its request while new ones come.
-        let is_over = match self.drain {
-            Drain::No | Drain::Quiet => false,
-            Drain::Closing => connection.is_used,
-            Drain::Finish(_) => true,
-        };
-        if is_over && matches!(connection.phase, Phase::Idle) { Flow::Close } else { Flow::Wait }
+        // A new connection may still bring its request.
+        let is_over = connection.is_used && matches!(connection.phase, Phase::Idle);
+        if is_over && self.is_finishing() { Flow::Close } else { Flow::Wait }
     }
 
     /// Says what the bytes are, and writes what they lead to into `out`.
@@ -278,7 +274,7 @@ impl Plane {
             field_for(keeps, parked.version),
             parked.is_head,
         );
-        if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Clean) }
+        if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) }
     }
 
     /// Makes the connection a tunnel and sends what has come so far into it.

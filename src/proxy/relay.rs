@@ -72,6 +72,8 @@ impl Plane {
                 Ok(sent) => {
                     upstream.connected = true;
                     upstream.unsent.advance(sent, pool);
+                    // The wait for a response starts anew with every byte that the server takes.
+                    self.upstream_deadlines.cancel(upstream_key);
                 }
                 Err(kind) if !upstream.connected => return Err(Fault::Connect(kind)),
                 Err(kind) => {
@@ -150,12 +152,14 @@ impl Plane {
         let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(Moved::No) };
         let Buffers { read, out, pool } = &mut self.buffers;
         out.clear();
+        let had_head = !exchange.awaits_head();
         let (at, switched) = read_heads(exchange, &read[..end], closing, out)?;
         let relayed = match exchange.response_body(read, at..end) {
             Ok(relayed) => relayed,
             Err(fault) => {
-                // The exchange takes its head for sent, so it has to go before the cut.
-                let _ = Self::send_to_client(connection, &mut self.buffers, SendFrom::Out);
+                if !had_head {
+                    exchange.take_back_head();
+                }
                 return Err(fault);
             }
         };

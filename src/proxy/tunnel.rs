@@ -26,14 +26,26 @@ impl Plane {
     /// Moves bytes both ways until both directions wait or have ended.
     pub(super) fn tunnel(&mut self, key: usize) -> Flow {
         for _ in 0..TURN_READS {
-            let (Ok(up), Ok(down)) = (self.tunnel_up(key), self.tunnel_down(key)) else { return Flow::Close };
+            let (Ok(up), Ok(down)) = (self.tunnel_up(key), self.tunnel_down(key)) else {
+                return self.break_tunnel(key);
+            };
             match (up, down) {
                 (Passed::End, Passed::End) => return Flow::Close,
-                (Passed::Bytes, _) | (_, Passed::Bytes) => self.saw_request |= up == Passed::Bytes,
+                (Passed::Bytes, _) | (_, Passed::Bytes) => {}
                 _ => return Flow::Wait,
             }
         }
         Flow::Yield
+    }
+
+    /// One side broke its connection: the other must not take that for an end.
+    fn break_tunnel(&self, key: usize) -> Flow {
+        let connection = &self.connections[key];
+        connection.socket.reset_on_close();
+        if let Some(upstream) = connection.upstream {
+            self.upstreams[upstream].socket.reset_on_close();
+        }
+        Flow::Close
     }
 
     /// Client to server: one write or one read.

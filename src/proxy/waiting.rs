@@ -4,7 +4,7 @@
 
 use super::connection::Phase;
 use super::fault::Fault;
-use super::plane::{Flow, Plane};
+use super::plane::{Drain, Flow, Plane};
 use crate::config::PROGRESS_BYTES;
 
 /// The deadlines of a client's connection; it has at most one at a time.
@@ -52,6 +52,8 @@ impl Plane {
             }
             _ if sending => Some(deadline::PROGRESS),
             Phase::Idle if connection.is_used => Some(deadline::KEEP_ALIVE),
+            // Connected as the agent was about to stop: its request may be on the way.
+            Phase::Idle if matches!(self.drain, Drain::Finish(_)) => Some(deadline::LINGER),
             Phase::Idle | Phase::Head => Some(deadline::HEAD),
             // A client that closes while it waits has left (SPEC P8), unless it has sent more requests before.
             Phase::Exchange(exchange) if exchange.has_request() => {
@@ -62,7 +64,8 @@ impl Plane {
             Phase::Exchange(_) => {
                 let server_lags =
                     connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
-                (!server_lags).then_some(deadline::PROGRESS)
+                // A client that has closed its side can't be told from one that is gone.
+                (!server_lags || connection.socket.peer_closed()).then_some(deadline::PROGRESS)
             }
             Phase::Parked(_) => connection.socket.peer_closed().then_some(deadline::LEAVE),
             Phase::Closing(_) => Some(deadline::LINGER),

@@ -11,6 +11,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -50,6 +51,7 @@ pub(crate) enum Message {
 pub(crate) struct Inbox {
     sender: Sender<Message>,
     waker: Arc<Waker>,
+    is_woken: Arc<AtomicBool>,
 }
 
 /// A worker that is ready to run on its own thread.
@@ -57,8 +59,13 @@ pub(crate) struct Worker {
     poll: Poll,
     plane: Plane,
     inbox: Receiver<Message>,
+    /// A wake-up is under way that will find every message sent before it is taken back. INVARIANT: taken back before
+    /// the inbox is emptied, set only behind a message, so no message is without a wake-up.
+    is_woken: Arc<AtomicBool>,
     /// All workers' inboxes, this one's included, in order.
     peers: Vec<Inbox>,
+    /// The other list of those that have more to do: one is filled while the other is served.
+    spare: Vec<usize>,
     /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
     _waker: Arc<Waker>,
     /// The agent's start, from which [`Loads`] counts.
@@ -68,9 +75,8 @@ pub(crate) struct Worker {
 impl Inbox {
     /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
     pub(crate) fn send(&self, message: Message) {
-        // With another message before it the worker has been woken already, and will take all that it finds.
-        if self.sender.send(message).is_ok() && self.sender.len() <= 1 {
-            // The worker will find the message at its next wake-up at the latest.
+        if self.sender.send(message).is_ok() && !self.is_woken.swap(true, Ordering::SeqCst) {
+            // It fails only if the kernel has lost the poll, and with it the worker.
             let _ = self.waker.wake();
         }
     }
@@ -84,11 +90,12 @@ impl Worker {
     pub(crate) fn new(setup: Setup, loads: Arc<Loads>, epoch: Instant) -> io::Result<(Self, Inbox)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Source::Inbox.token())?);
-        // Bounded by what may be under way: connections by their limit, results by the connections that wait.
+        // Bounded by what may be under way: connections by the descriptors, results by the connections that wait.
         let (sender, inbox) = crossbeam_channel::unbounded();
         let plane = Plane::new(poll.registry().try_clone()?, setup, loads);
-        let _waker = Arc::clone(&waker);
-        Ok((Self { poll, plane, inbox, peers: Vec::new(), _waker, epoch }, Inbox { sender, waker }))
+        let is_woken = Arc::new(AtomicBool::new(false));
+        let handle = Inbox { sender, waker: Arc::clone(&waker), is_woken: Arc::clone(&is_woken) };
+        Ok((Self { poll, plane, inbox, is_woken, peers: Vec::new(), spare: Vec::new(), _waker: waker, epoch }, handle))
     }
 
     /// Serves until the shutdown is complete. `peers`: all workers' inboxes, in order.
@@ -157,6 +164,7 @@ impl Worker {
     }
 
     fn take_messages(&mut self) {
+        self.is_woken.store(false, Ordering::SeqCst);
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Accepted { stream, peer, place } => self.admit(stream, peer, place),
@@ -193,24 +201,30 @@ impl Worker {
 
     fn begin_drain(&mut self, drain: Drain) {
         self.plane.drain = drain;
-        if drain == Drain::Quiet {
-            return;
-        }
-        let is_idle = |(key, connection): (usize, &Connection)| matches!(connection.phase, Phase::Idle).then_some(key);
-        let idle: Vec<usize> = self.plane.connections.iter().filter_map(is_idle).collect();
-        for key in idle {
-            self.guard(Some(key), |plane| plane.drive(key));
+        let keys: Vec<usize> = self.plane.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            match self.plane.connections[key].phase {
+                // Nobody waits for its result any more (SPEC D1).
+                Phase::Parked(_) => self.guard(Some(key), |plane| {
+                    let flow = plane.probed(key, false);
+                    plane.follow(key, flow);
+                }),
+                Phase::Idle if drain != Drain::Quiet => self.guard(Some(key), |plane| plane.drive(key)),
+                _ => {}
+            }
         }
     }
 
     /// Gives those that had more to do another turn.
     fn run_again(&mut self) {
-        let turns = self.plane.again.len();
-        for turn in 0..turns {
-            let key = self.plane.again[turn];
-            self.guard(Some(key), |plane| plane.drive(key));
+        let mut turns = std::mem::replace(&mut self.plane.again, std::mem::take(&mut self.spare));
+        for key in turns.drain(..) {
+            if let Some(connection) = self.plane.connections.get_mut(key) {
+                connection.is_queued = false;
+                self.guard(Some(key), |plane| plane.drive(key));
+            }
         }
-        self.plane.again.drain(..turns);
+        self.spare = turns;
     }
 
     fn expire(&mut self) {
@@ -284,6 +298,7 @@ impl Plane {
                     moved: 0,
                     serial,
                     is_used: false,
+                    is_queued: false,
                 });
                 Some(key)
             }
@@ -317,5 +332,50 @@ impl Plane {
             let flow = self.probed(key, passed);
             self.follow(key, flow);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn worker() -> (Worker, Inbox) {
+        let setup = Setup {
+            server: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
+            authority: String::new(),
+            upstream_timeout: None,
+            prober: None,
+            worker: 0,
+        };
+        Worker::new(setup, Arc::new(Loads::new(1, 1)), Instant::now()).unwrap()
+    }
+
+    #[test]
+    fn messages_sent_at_the_same_time_wake_the_worker() {
+        let (mut worker, inbox) = worker();
+        let mut events = Events::with_capacity(8);
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        barrier.wait();
+                        inbox.send(Message::Drain(Drain::Quiet));
+                        barrier.wait();
+                    }
+                });
+            }
+            for round in 0..20_000 {
+                barrier.wait();
+                barrier.wait();
+                worker.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                let is_woken = events.iter().any(|event| Source::of(event.token()) == Source::Inbox);
+                assert!(is_woken, "round {round}: {} messages and no wake-up", worker.inbox.len());
+                worker.take_messages();
+                assert!(worker.inbox.is_empty());
+            }
+        });
     }
 }
