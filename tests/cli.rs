@@ -86,3 +86,21 @@ fn a_malformed_probe_exits_1_with_the_reason() {
     assert!(text.len() == 1 && text[0].contains("SERVING_READINESS_PROBE: "), "{text:#?}");
     assert!(text[0].contains("EOF"), "{text:#?}");
 }
+
+#[test]
+fn an_argument_that_is_not_text_is_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let port = std::ffi::OsStr::from_bytes(b"--port=\xff");
+    let output = Command::new(env!("CARGO_BIN_EXE_kserve-agent")).arg(port).env_clear().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = lines(&output.stderr);
+    assert!(text.len() == 1 && text[0].contains("--port"), "{text:#?}");
+}
+
+#[test]
+fn help_into_a_closed_pipe_is_no_panic() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut help = Command::new(env!("CARGO_BIN_EXE_kserve-agent"));
+    let output = help.arg("--help").env_clear().stdout(full).stderr(std::process::Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(1), &b""[..]));
+}

@@ -286,3 +286,17 @@ fn a_server_that_sends_nonsense_to_a_probe_is_not_ready() {
     let _ = std::net::TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), PATIENCE);
     serving.join().unwrap();
 }
+
+#[test]
+fn a_probe_that_waits_for_its_result_fails_when_the_drain_begins() {
+    let (server, _gate) = stalled();
+    let agent = with_probe(server.port, http_probe(server.port, ",\"timeoutSeconds\":8,\"periodSeconds\":10"));
+    let mut prober = agent.connect();
+    prober.send(KUBELET);
+    crate::support::until("the probe has begun", || !server.seen().is_empty());
+    let began = Instant::now();
+    agent.signal(rustix::process::Signal::TERM);
+    let got = prober.response();
+    assert_eq!((got.status(), got.text().as_str()), (503, "shutting down\n"));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}

@@ -1,8 +1,9 @@
 //! Answers that come before the request has ended: SPEC P6.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::{Agent, Peer, Server, Wire};
+use crate::support::{Agent, OK, PATIENCE, Peer, Server, Wire};
 
 /// A server that reads the head, answers, and reads no byte of the body.
 fn hasty() -> Server {
@@ -60,4 +61,30 @@ fn the_rest_of_a_refused_body_is_not_taken_for_a_request() {
     let _ = client.try_send("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.rest().0, b"");
     assert_eq!(server.seen().len(), 1);
+}
+
+#[test]
+fn an_upload_that_the_server_takes_slowly_outlasts_the_wait_for_its_response() {
+    // The wait for a response begins with the last byte that the server took: SPEC P8.
+    const LENGTH: usize = 64 << 20;
+    let server = Server::start(|mut peer: Peer| {
+        peer.request_head();
+        let mut read = std::mem::take(&mut peer.wire.buffer).len();
+        let mut step = 0;
+        while read < LENGTH && matches!(peer.wire.fill(Instant::now() + PATIENCE), Ok(1..)) {
+            read += std::mem::take(&mut peer.wire.buffer).len();
+            if read >> 19 > step {
+                step = read >> 19;
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        peer.wire.send(OK);
+    });
+    let agent = Agent::start(server.port, &["--upstream-timeout=500ms"]);
+    let mut client = agent.connect();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"));
+    let began = Instant::now();
+    client.send(vec![b'x'; LENGTH]);
+    assert_eq!(client.response().status(), 200);
+    assert!(began.elapsed() > Duration::from_millis(600), "too quick to tell: {:?}", began.elapsed());
 }
