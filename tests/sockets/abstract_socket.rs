@@ -53,7 +53,13 @@ fn inside_a_namespace_of_its_own() {
 
 fn connect() -> Wire {
     let address = SocketAddr::from_abstract_name("/kserve/agent.sock").unwrap();
-    Wire::of(UnixStream::connect_addr(&address).unwrap())
+    // The agent listens here a moment after the TCP port that its start is seen by.
+    let mut stream = None;
+    until("the abstract socket", || {
+        stream = UnixStream::connect_addr(&address).ok();
+        stream.is_some()
+    });
+    Wire::of(stream.unwrap())
 }
 
 fn a_client_on_it_is_served_and_not_named() {
