@@ -99,6 +99,8 @@ pub(crate) struct Upstream {
     pub(crate) reused: bool,
     /// The server's kernel has taken the connection.
     pub(crate) connected: bool,
+    /// It was looked at once more before the second write of a request.
+    pub(crate) is_checked: bool,
     /// The server has sent its end without a response; a reset may follow, and decides whether the request is sent again.
     pub(crate) is_ending: bool,
     /// Writing failed, with this; whether the server has answered all the same, reading will tell.

@@ -245,6 +245,7 @@ impl Plane {
             replay: Vec::new(),
             reused: false,
             connected: false,
+            is_checked: false,
             is_ending: false,
             broken: None,
         });
@@ -256,6 +257,7 @@ impl Plane {
         let upstream = &mut self.upstreams[key];
         upstream.owner = None;
         upstream.reused = true;
+        upstream.is_checked = false;
         self.upstream_deadlines.arm(key, upstream_deadline::IDLE, self.now);
     }
 

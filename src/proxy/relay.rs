@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
 use super::resend::Resent;
 use super::socket::Received;
-use crate::config::READ_BYTES;
+use crate::config::{READ_BYTES, REPLAY_UNSEEN_BYTES};
 
 /// Reads in one direction before the other connections have their turn: 2 MiB.
 pub(super) const TURN_READS: usize = 2 * 1024 * 1024 / READ_BYTES;
@@ -86,6 +86,15 @@ impl Plane {
         if exchange.has_request() || upstream.broken.is_some() || !connection.socket.is_readable() {
             return Ok(Moved::No);
         }
+        if upstream.is_ending && upstream.replay.len() > REPLAY_UNSEEN_BYTES {
+            return Ok(Moved::No);
+        }
+        if !upstream.replay.is_empty() && !upstream.is_checked {
+            // A second write to a connection that was closed before the first would hide that it was (`resend`).
+            upstream.is_checked = true;
+            upstream.socket.try_to_read();
+            return Ok(Moved::Yes);
+        }
         let start = restore(read, pool, &mut connection.input);
         let received = connection.socket.receive(&mut read[start..READ_END]);
         let end = match received {
@@ -100,7 +109,10 @@ impl Plane {
         let step = exchange.request(&mut read[READ_AT..end])?;
         pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
         let bytes = &read[READ_AT..READ_AT + step.kept];
-        if !bytes.is_empty() {
+        if upstream.is_ending {
+            // Kept for the other connection, if there is to be one.
+            pool.keep(&mut upstream.replay, bytes);
+        } else if !bytes.is_empty() {
             match upstream.socket.send(bytes) {
                 Ok(sent) => {
                     upstream.unsent.keep(&bytes[sent..], pool);

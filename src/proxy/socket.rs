@@ -83,6 +83,11 @@ impl Socket {
         self.writable
     }
 
+    /// Has the next read done without waiting for an event.
+    pub(crate) fn try_to_read(&mut self) {
+        self.readable = true;
+    }
+
     /// Leaves the next read to the next event.
     pub(crate) fn wait_to_read(&mut self) {
         self.readable = false;

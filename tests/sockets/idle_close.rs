@@ -44,7 +44,7 @@ fn serve(wire: &mut Wire, book: &Book, mut random: u64) {
             return;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        if random >> 62 == 0 {
+        if random >> 63 == 0 {
             let pause = Duration::from_nanos((random >> 32) % 120_000);
             let until = Instant::now() + pause;
             while Instant::now() < until {
