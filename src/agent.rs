@@ -113,7 +113,7 @@ impl Threads {
     fn start(config: &Config, epoch: Instant, notify: &UnixStream) -> Result<Self, Error> {
         let descriptors = limits::raise_descriptors();
         let listeners = listen(config)?;
-        let (prober, prober_thread) = start_prober(&config.probe)?;
+        let prober = Prober::new(&config.probe);
         let count = config.proxy.threads.map_or_else(limits::worker_threads, std::num::NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
         let max_connections = limits::max_connections(config.proxy.max_connections, descriptors, count);
@@ -143,10 +143,7 @@ impl Threads {
             })?;
             workers.push((inbox, thread));
         }
-        let prober = match (prober, prober_thread) {
-            (Some(prober), Some(probes)) => Some(prober.spawn(probes, inboxes.clone(), notify)?),
-            _ => None,
-        };
+        let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
         log::info!(
             "{count} workers, {max_connections} connections at most{}",
             if processors.is_empty() { "" } else { ", pinned" }
@@ -161,12 +158,12 @@ impl Threads {
     /// SPEC D1, D2. `false`: a thread could not go on.
     fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> bool {
         log::info!("draining: probes fail now, connections close after {period:?} without a request");
-        self.tell(Drain::Quiet);
+        tell(&self.workers, Drain::Quiet);
         if self.wait_for_quiet(wake, period, epoch) == Woken::Down {
             return false;
         }
         log::info!("finishing: no new connections, at most {FINISH_TIMEOUT:?} for running requests");
-        self.tell(Drain::Closing);
+        tell(&self.workers, Drain::Closing);
         drop(self.stop_accept);
         // If it can't be woken it will not be joined: the process ends all the same.
         if self.accept_waker.wake().is_ok() {
@@ -197,10 +194,6 @@ impl Threads {
             }
         }
     }
-
-    fn tell(&self, drain: Drain) {
-        tell(&self.workers, drain);
-    }
 }
 
 fn tell(workers: &[(Inbox, JoinHandle<()>)], drain: Drain) {
@@ -222,22 +215,24 @@ fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
 struct Prober {
     tickets: Sender<ProbeTicket>,
     inbox: Receiver<ProbeTicket>,
-}
-
-fn start_prober(probe: &ContainerProbe) -> Result<(Option<Prober>, Option<Vec<Probe>>), Error> {
-    match probe {
-        ContainerProbe::AlwaysReady => Ok((None, None)),
-        ContainerProbe::All(probes) => {
-            let (tickets, inbox) = crossbeam_channel::bounded(PROBES_WAITING);
-            Ok((Some(Prober { tickets, inbox }), Some(probes.clone())))
-        }
-    }
+    probes: Vec<Probe>,
 }
 
 impl Prober {
-    fn spawn(self, probes: Vec<Probe>, workers: Vec<Inbox>, notify: &UnixStream) -> Result<JoinHandle<()>, Error> {
-        let inbox = self.inbox;
-        drop(self.tickets);
+    fn new(probe: &ContainerProbe) -> Option<Self> {
+        match probe {
+            ContainerProbe::AlwaysReady => None,
+            ContainerProbe::All(probes) => {
+                let (tickets, inbox) = crossbeam_channel::bounded(PROBES_WAITING);
+                Some(Self { tickets, inbox, probes: probes.clone() })
+            }
+        }
+    }
+
+    fn spawn(self, workers: Vec<Inbox>, notify: &UnixStream) -> Result<JoinHandle<()>, Error> {
+        let Self { tickets, inbox, probes } = self;
+        // The workers hold the others; when they are gone the prober ends.
+        drop(tickets);
         spawn("prober", notify, move || {
             probe::run(&probes, &inbox, |ticket: ProbeTicket, passed| {
                 workers[ticket.worker].send(Message::Probed { key: ticket.key, serial: ticket.serial, passed });

@@ -28,6 +28,16 @@ pub struct Options {
     pub upgrade: bool,
 }
 
+impl Options {
+    /// Whether the sender of a message of this version keeps its connection open (RFC 9112 §9.3).
+    pub(crate) fn keeps(self, version: Version) -> bool {
+        match version {
+            Version::Http11 => !self.close,
+            Version::Http10 => self.keep_alive && !self.close,
+        }
+    }
+}
+
 impl<'h, 'b> Fields<'h, 'b> {
     pub(super) fn classify(bytes: &'b [u8], headers: &'h [httparse::Header<'b>]) -> Self {
         let mut fields = Self { bytes, headers, kinds: [Kind::Other; HEAD_FIELDS], present: 0 };

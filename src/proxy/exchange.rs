@@ -127,10 +127,7 @@ impl Exchange {
     /// `authority` is the `Host` of an HTTP/1.0 request that has none.
     pub fn open(head: &RequestHead<'_, '_>, peer: &Peer, authority: &[u8], out: &mut Vec<u8>) -> Self {
         headers::write_request(out, head, peer, authority);
-        let keeps = match head.version {
-            Version::Http11 => !head.options.close,
-            Version::Http10 => head.options.keep_alive && !head.options.close,
-        };
+        let keeps = head.options.keeps(head.version);
         Self {
             request: Body::new(head.framing, Keep::Framing),
             response: Response::Head,
@@ -252,10 +249,7 @@ impl Exchange {
     }
 
     fn judge_server(&self, head: &ResponseHead<'_, '_>, framing: Framing) -> Option<ServerCloses> {
-        let keeps = match head.version {
-            Version::Http11 => !head.options.close,
-            Version::Http10 => head.options.keep_alive && !head.options.close,
-        };
+        let keeps = head.options.keeps(head.version);
         let coded = head.fields.has(Kind::TransferEncoding);
         let sized = || head.fields.content_length().is_ok_and(|length| length.is_some_and(|length| length > 0));
         let contradicts = matches!(head.status, 204 | 304) && (coded || (head.status == 204 && sized()));
@@ -290,11 +284,7 @@ impl Exchange {
     }
 
     fn connection(&self) -> Connection {
-        match (self.client_closes, self.client.version) {
-            (Some(_), _) => Connection::Close,
-            (None, Version::Http10) => Connection::KeepAlive,
-            (None, Version::Http11) => Connection::Implied,
-        }
+        Connection::of_client(self.client_closes.is_none(), self.client.version)
     }
 
     fn write_head(&self, head: &ResponseHead<'_, '_>, connection: Connection, length: Length, out: &mut Vec<u8>) {

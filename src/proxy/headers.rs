@@ -69,6 +69,17 @@ pub(crate) struct Answer<'a> {
     pub(crate) body: &'a [u8],
 }
 
+impl Connection {
+    /// What a client is told whose connection is kept or not.
+    pub(crate) fn of_client(keeps: bool, version: Version) -> Self {
+        match (keeps, version) {
+            (false, _) => Self::Close,
+            (true, Version::Http10) => Self::KeepAlive,
+            (true, Version::Http11) => Self::Implied,
+        }
+    }
+}
+
 impl Peer {
     /// The text of `address`; an IPv4 address that came through an IPv6 socket is written as IPv4.
     pub fn new(address: Option<IpAddr>) -> Self {

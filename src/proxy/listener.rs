@@ -21,7 +21,7 @@ use socket2::{Domain, Protocol, TcpKeepalive, Type};
 use super::closing::turn_away;
 use super::headers::Peer;
 use super::load::Loads;
-use super::socket::Stream;
+use super::socket::{Stream, is_exhausted};
 use super::worker::{Inbox, Message};
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
@@ -124,12 +124,6 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<std::net::TcpListener
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    Errno::from_io_error(error)
-        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno))
 }
 
 impl Acceptor {

@@ -18,7 +18,7 @@ use super::buffer::Buffers;
 use super::connection::{Connection, Phase, Upstream};
 use super::fault::Fault;
 use super::load::{Load, Loads};
-use super::socket::{Socket, Stream};
+use super::socket::{Socket, Stream, is_exhausted};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::config::{
@@ -102,6 +102,13 @@ pub(crate) enum Flow {
     Close,
 }
 
+impl Drain {
+    /// Whether connections close after their response.
+    pub(crate) fn is_finishing(self) -> bool {
+        matches!(self, Self::Closing | Self::Finish(_))
+    }
+}
+
 impl Plane {
     pub(crate) fn new(registry: Registry, setup: Setup, loads: Arc<Loads>) -> Self {
         // Never armed when there is no limit.
@@ -163,7 +170,7 @@ impl Plane {
 
     /// Whether responses tell their clients that the connection closes.
     pub(crate) fn is_finishing(&self) -> bool {
-        matches!(self.drain, Drain::Closing | Drain::Finish(_))
+        self.drain.is_finishing()
     }
 
     /// Sends bytes to a client, or keeps what it does not take.
@@ -313,10 +320,5 @@ impl Source {
 }
 
 fn connect_fault(error: &std::io::Error) -> Fault {
-    let exhausted =
-        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM];
-    match rustix::io::Errno::from_io_error(error) {
-        Some(errno) if exhausted.contains(&errno) => Fault::Exhausted,
-        _ => Fault::Connect(error.kind()),
-    }
+    if is_exhausted(error) { Fault::Exhausted } else { Fault::Connect(error.kind()) }
 }

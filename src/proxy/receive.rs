@@ -271,7 +271,7 @@ impl Plane {
             &mut self.buffers.out,
             answer,
             parked.version,
-            field_for(keeps, parked.version),
+            Field::of_client(keeps, parked.version),
             parked.is_head,
         );
         if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) }
@@ -328,8 +328,8 @@ impl super::plane::Setup {
             _ => return None,
         };
         let parked = parked(head);
-        let keeps = parked.keeps && !matches!(drain, Drain::Closing | Drain::Finish(_));
-        headers::write_answer(out, answer, head.version, field_for(keeps, head.version), parked.is_head);
+        let keeps = parked.keeps && !drain.is_finishing();
+        headers::write_answer(out, answer, head.version, Field::of_client(keeps, head.version), parked.is_head);
         Some(Found::Answered { length: head.length, closes: !keeps })
     }
 }
@@ -342,23 +342,12 @@ impl Found {
 
 /// A probe has no body; one that has is answered all the same, and its connection closed rather than read on.
 fn parked(head: &RequestHead<'_, '_>) -> Parked {
-    let wants = match head.version {
-        Version::Http11 => !head.options.close,
-        Version::Http10 => head.options.keep_alive && !head.options.close,
-    };
-    Parked { version: head.version, keeps: wants && head.framing == Framing::Empty, is_head: head.method == b"HEAD" }
+    let keeps = head.options.keeps(head.version) && head.framing == Framing::Empty;
+    Parked { version: head.version, keeps, is_head: head.method == b"HEAD" }
 }
 
 fn is_prober(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"kube-probe/") || user_agent.starts_with(b"Knative-Activator-Probe")
-}
-
-fn field_for(keeps: bool, version: Version) -> Field {
-    match (keeps, version) {
-        (false, _) => Field::Close,
-        (true, Version::Http10) => Field::KeepAlive,
-        (true, Version::Http11) => Field::Implied,
-    }
 }
 
 /// Whether a test asks for a panic here.
