@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `accept` | its `stop` channel is closed |
 //! | `worker-N` | told to finish, and its last connection is gone or [`FINISH_TIMEOUT`] has passed |
+//! | `batcher` | the workers, who hand it requests, are gone |
+//! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
 //! | main | all of these have ended |
 //!
@@ -25,6 +27,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::batcher::queue::Ticket;
+use crate::batcher::{self, Batcher, Outbox};
 use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, PROBES_WAITING, Probe};
 use crate::ops::{limits, probe};
 use crate::proxy::listener::{Acceptor, Listener};
@@ -51,6 +55,7 @@ struct Threads {
     stop_accept: Sender<()>,
     accept_waker: Arc<mio::Waker>,
     prober: Option<JoinHandle<()>>,
+    batcher: Option<(batcher::Handle, JoinHandle<()>)>,
 }
 
 /// What made the main thread's wait end.
@@ -85,11 +90,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 /// A part that was turned on and is not there must not be missed in silence.
 fn warn_of_missing_parts(config: &Config) {
-    let wanted = [
-        ("--enable-batcher", config.batcher.is_some()),
-        ("--log-url", config.logger.is_some()),
-        ("--enable-puller", config.puller.is_some()),
-    ];
+    let wanted = [("--log-url", config.logger.is_some()), ("--enable-puller", config.puller.is_some())];
     for (flag, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
         log::warn!("{flag}: this version does not have that part yet; requests pass without it");
     }
@@ -119,6 +120,8 @@ impl Threads {
         let max_connections = limits::max_connections(config.proxy.max_connections, descriptors, count);
         let loads = Arc::new(Loads::new(count, max_connections));
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
+        let batcher = config.batcher.as_ref();
+        let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
@@ -126,6 +129,7 @@ impl Threads {
                 authority: server.to_string(),
                 upstream_timeout: config.proxy.upstream_timeout,
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),
+                batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
                 worker: number,
             };
             made.push(Worker::new(setup, Arc::clone(&loads), epoch).map_err(Error::of("worker"))?);
@@ -144,6 +148,7 @@ impl Threads {
             workers.push((inbox, thread));
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
+        let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
         log::info!(
             "{count} workers, {max_connections} connections at most{}",
             if processors.is_empty() { "" } else { ", pinned" }
@@ -152,7 +157,7 @@ impl Threads {
         let (acceptor, accept_waker) =
             Acceptor::new(listeners, inboxes, Arc::clone(&loads), stop).map_err(Error::of("accept thread"))?;
         let accept = spawn("accept", notify, move || acceptor.run())?;
-        Ok(Self { workers, loads, accept, stop_accept, accept_waker, prober })
+        Ok(Self { workers, loads, accept, stop_accept, accept_waker, prober, batcher })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
@@ -164,6 +169,9 @@ impl Threads {
         }
         log::info!("finishing: no new connections, at most {FINISH_TIMEOUT:?} for running requests");
         tell(&self.workers, Drain::Closing);
+        if let Some((batcher, _)) = &self.batcher {
+            batcher.drain();
+        }
         drop(self.stop_accept);
         // If it can't be woken it will not be joined: the process ends all the same.
         if self.accept_waker.wake().is_ok() {
@@ -173,6 +181,10 @@ impl Threads {
         for (inbox, thread) in self.workers {
             let _ = thread.join();
             drop(inbox);
+        }
+        if let Some((handle, thread)) = self.batcher {
+            drop(handle);
+            let _ = thread.join();
         }
         // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
         drop(self.prober);
@@ -198,6 +210,22 @@ impl Threads {
 
 fn tell(workers: &[(Inbox, JoinHandle<()>)], drain: Drain) {
     workers.iter().for_each(|(inbox, _)| inbox.send(Message::Drain(drain)));
+}
+
+/// Starts the batcher, whose answers go to the workers' inboxes.
+fn spawn_batcher(
+    (handle, batcher): (batcher::Handle, Batcher),
+    workers: Vec<Inbox>,
+    notify: &UnixStream,
+) -> Result<(batcher::Handle, JoinHandle<()>), Error> {
+    let outbox = Outbox::new(move |Ticket { worker, key, serial }, answer| {
+        workers[worker].send(Message::Answered { key, serial, answer });
+    });
+    let thread = spawn("batcher", notify, move || {
+        batcher.run(outbox);
+        Ok(())
+    })?;
+    Ok((handle, thread))
 }
 
 fn listen(config: &Config) -> Result<Vec<Listener>, Error> {

@@ -348,3 +348,25 @@ pub const POOL_BYTES: usize = 1024 * 1024;
 
 /// Probes that may wait for the container probe's result; one more fails at once.
 pub const PROBES_WAITING: usize = 1024;
+
+/// Bytes of request bodies that the batcher holds at most: those that are collected, those that wait and those whose
+/// answer has not come.
+pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of one response to a batch: as much as all requests may have.
+pub const BATCH_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Batches in flight in `window`: what the Go agent's users have in front of servers that do several things at once.
+pub const BATCH_CALLS_WINDOW: usize = 32;
+
+/// Batches in flight in `eager` and `adaptive`: one that the server works on and one that is ready when it is done.
+pub const BATCH_CALLS_EAGER: usize = 2;
+
+/// Bytes of the buffer in each direction of a forwarder's connection; larger bodies pass through it piece by piece.
+pub const BATCH_CALL_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Keys whose arrivals `adaptive` remembers while nothing of theirs waits.
+pub const BATCH_LANES_KEPT: usize = 64;
+
+/// Lists and objects inside each other in a JSON body: what Go's `encoding/json` takes.
+pub const JSON_DEPTH: usize = 10_000;

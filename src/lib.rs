@@ -59,6 +59,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking"))]
 
 pub mod agent;
+pub mod batcher;
 pub mod cli;
 pub mod config;
 pub mod http1;

@@ -33,6 +33,8 @@ pub enum Kind {
     Host,
     /// `Expect`.
     Expect,
+    /// `Accept-Encoding`.
+    AcceptEncoding,
     /// `Forwarded` (RFC 7239).
     Forwarded,
     /// `X-Forwarded-For`.
@@ -67,6 +69,7 @@ impl Kind {
             14 if is("http2-settings") => Self::Hop,
             14 if is("k-network-hash") => Self::NetworkHash,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
+            15 if is("accept-encoding") => Self::AcceptEncoding,
             15 if is("k-network-probe") => Self::NetworkProbe,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
             16 if is("proxy-connection") => Self::Hop,

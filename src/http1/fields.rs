@@ -53,6 +53,11 @@ impl<'h, 'b> Fields<'h, 'b> {
         self.headers.iter().zip(self.kinds).map(|(header, kind)| (kind, header.name, header.value))
     }
 
+    /// The head as it came, up to and with its empty line.
+    pub(crate) fn head(&self) -> &'b [u8] {
+        self.bytes
+    }
+
     /// Copies the field lines that `passes` lets through, as they were sent, in as few pieces as there are gaps.
     pub(crate) fn copy_lines(&self, out: &mut Vec<u8>, mut passes: impl FnMut(Kind, &'b [u8]) -> bool) {
         let offset = |header: &httparse::Header<'_>| header.name.as_ptr().addr() - self.bytes.as_ptr().addr();

@@ -4,6 +4,7 @@
 //!   Idle ──▶ Head ──▶ Exchange ──▶ Idle …           a client's connection, between accept and close
 //!     │        │         ├───────▶ Tunnel
 //!     │        ├───────▶ Parked ─▶ Idle             (a probe waits for its result)
+//!     │        ├───────▶ Collecting ─▶ Batched ─▶ Idle   (or Exchange, should it not be one to batch)
 //!     └────────┴─────────┴───────▶ Closing          (last bytes out, then the end)
 //! ```
 //!
@@ -12,10 +13,11 @@
 use std::io::ErrorKind;
 
 use super::buffer::Unsent;
+use super::collect::Collecting;
 use super::exchange::Exchange;
-use super::headers::Peer;
+use super::headers::{Parked, Peer};
 use super::socket::Socket;
-use crate::http1::Version;
+use crate::batcher::Held;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) moved: u64,
     /// Tells this connection from an earlier one in the same slot.
     pub(crate) serial: u64,
+    /// What the batcher's gate has let it keep of a request that passes all the same.
+    pub(crate) held: Option<Box<Held>>,
     /// It has more to do and waits for another turn.
     pub(crate) is_queued: bool,
     /// Requests were received on it.
@@ -50,18 +54,22 @@ pub(crate) enum Phase {
     Exchange(Exchange),
     /// A probe waits for its result.
     Parked(Parked),
+    /// A request that is to be batched is coming.
+    Collecting(Box<Collecting>),
+    /// A request waits for its batch, or for its batch's response.
+    Batched(Batched),
     /// Bytes pass both ways as they are.
     Tunnel(Tunnel),
     /// The last bytes go out, then the connection closes.
     Closing(Closing),
 }
 
-/// A probe that waits for its result.
+/// A request that was handed to the batcher.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Parked {
-    pub(crate) version: Version,
-    pub(crate) keeps: bool,
-    pub(crate) is_head: bool,
+pub(crate) struct Batched {
+    pub(crate) parked: Parked,
+    /// Of the ticket that it was handed over with.
+    pub(crate) serial: u64,
 }
 
 /// Which directions of a tunnel have ended.

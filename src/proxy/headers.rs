@@ -58,6 +58,14 @@ pub(crate) enum Length {
     Nothing,
 }
 
+/// A request that the agent will answer: a probe that waits for its result, or a batched one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parked {
+    pub(crate) version: Version,
+    pub(crate) keeps: bool,
+    pub(crate) is_head: bool,
+}
+
 /// An answer that the agent gives itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer<'a> {
@@ -94,7 +102,12 @@ impl Peer {
         peer
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// Whether there is no address to forward.
+    pub(super) fn is_unnamed(&self) -> bool {
+        self.length == 0
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
     }
 }
@@ -109,7 +122,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer:
     if !fields.has(Kind::Host) {
         write_field(out, "Host", &[target_authority(head).unwrap_or(authority)]);
     }
-    let forwards_for = peer.length > 0;
+    let forwards_for = !peer.is_unnamed();
     let plain_length = has_plain_length(fields);
     fields.copy_lines(out, |kind, value| match kind {
         Kind::Connection | Kind::Hop | Kind::Nominated | Kind::TransferEncoding => false,
@@ -140,7 +153,7 @@ pub(crate) fn write_request(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, peer:
 }
 
 /// The origin-form of the target (RFC 9112 §3.2.1).
-fn write_target(out: &mut Vec<u8>, head: &RequestHead<'_, '_>) {
+pub(super) fn write_target(out: &mut Vec<u8>, head: &RequestHead<'_, '_>) {
     let target = &head.target[head.origin_at..];
     match target.first() {
         None if head.method == b"OPTIONS" => out.push(b'*'),
@@ -151,7 +164,7 @@ fn write_target(out: &mut Vec<u8>, head: &RequestHead<'_, '_>) {
 }
 
 /// The authority of an absolute-form target, which stands for a `Host` (RFC 9112 §3.2.2).
-fn target_authority<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
+pub(super) fn target_authority<'b>(head: &RequestHead<'_, 'b>) -> Option<&'b [u8]> {
     let start = head.target[..head.origin_at].iter().rposition(|byte| *byte == b'/')?;
     Some(&head.target[start + 1..head.origin_at])
 }
@@ -179,7 +192,7 @@ fn write_te(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
     }
 }
 
-fn write_forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_, '_>, peer: &Peer) {
+pub(super) fn write_forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_, '_>, peer: &Peer) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     for value in fields.values(Kind::ForwardedFor).filter(|value| !value.is_empty()) {
         out.extend_from_slice(value);
@@ -191,7 +204,7 @@ fn write_forwarded_for(out: &mut Vec<u8>, fields: &Fields<'_, '_>, peer: &Peer) 
 
 /// `Forwarded` as Knative's shim makes it from `X-Forwarded-*`, without this hop (SPEC P4); values over
 /// [`FORWARDED_BYTES`] are left out.
-fn write_forwarded(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
+pub(super) fn write_forwarded(out: &mut Vec<u8>, fields: &Fields<'_, '_>) {
     let first = |kind| fields.first(kind).filter(|value| !value.is_empty() && value.len() <= FORWARDED_BYTES);
     let (nodes, host, proto) = (first(Kind::ForwardedFor), first(Kind::ForwardedHost), first(Kind::ForwardedProto));
     if fields.first(Kind::Forwarded).is_some_and(|value| !value.is_empty())
@@ -291,7 +304,7 @@ pub(crate) fn write_answer(
     }
 }
 
-fn write_status(out: &mut Vec<u8>, version: Version, status: u16) {
+pub(super) fn write_status(out: &mut Vec<u8>, version: Version, status: u16) {
     out.extend_from_slice(match version {
         Version::Http10 => b"HTTP/1.0 ",
         Version::Http11 => b"HTTP/1.1 ",
@@ -300,7 +313,7 @@ fn write_status(out: &mut Vec<u8>, version: Version, status: u16) {
     out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
 }
 
-fn write_connection(out: &mut Vec<u8>, connection: Connection) {
+pub(super) fn write_connection(out: &mut Vec<u8>, connection: Connection) {
     out.extend_from_slice(match connection {
         Connection::Implied => b"",
         Connection::KeepAlive => b"Connection: keep-alive\r\n",
@@ -309,31 +322,19 @@ fn write_connection(out: &mut Vec<u8>, connection: Connection) {
     });
 }
 
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     value.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
+pub(super) fn write_number(out: &mut Vec<u8>, name: &str, number: u64) {
     // A Vec takes every byte, so this can't fail.
     let _ = write!(out, "{name}: {number}\r\n");
 }
 
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        408 => "Request Timeout",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
+/// What a status is called (RFC 9110 §15).
+pub(super) fn reason(status: u16) -> &'static str {
+    ureq::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }

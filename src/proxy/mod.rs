@@ -5,6 +5,7 @@
 //! | `listener` | the accept thread |
 //! | `worker` | a worker's thread: poll, inbox, deadlines |
 //! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
+//! | `batch`, `collect`, `batch_heads` | requests to be batched: collected, handed over, answered |
 //! | `resend` | which requests are sent a second time |
 //! | `waiting` | deadlines: which one holds, what follows when it passes |
 //! | `load` | how loaded the workers are, and who gets a new connection |
@@ -15,8 +16,11 @@
 //! | [`fault`] | what can go wrong, and its status |
 //! | `socket`, `buffer`, `timers` | what they are made of |
 
+mod batch;
+mod batch_heads;
 mod buffer;
 mod closing;
+mod collect;
 mod connection;
 pub mod exchange;
 pub mod fault;

@@ -15,12 +15,13 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::buffer::Buffers;
-use super::connection::{Connection, Phase, Upstream};
+use super::connection::{Batched, Connection, Phase, Upstream};
 use super::fault::Fault;
 use super::load::{Load, Loads};
 use super::socket::{Socket, Stream, is_exhausted};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
+use crate::batcher::{self, queue::Ticket};
 use crate::config::{
     CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
@@ -61,6 +62,8 @@ pub(crate) struct Setup {
     pub(crate) upstream_timeout: Option<Duration>,
     /// Asks for the container probe's result; `None`: the container is always ready.
     pub(crate) prober: Option<crossbeam_channel::Sender<ProbeTicket>>,
+    /// Takes requests to be batched; `None`: none are.
+    pub(crate) batcher: Option<batcher::Handle>,
     /// This worker's number.
     pub(crate) worker: usize,
 }
@@ -145,6 +148,8 @@ impl Plane {
                 Phase::Idle | Phase::Head => self.receive(key),
                 Phase::Exchange(_) => self.relay(key),
                 Phase::Parked(_) => Flow::Wait,
+                Phase::Collecting(_) => self.collect_more(key),
+                Phase::Batched(_) => self.await_batch(key),
                 Phase::Tunnel(_) => self.tunnel(key),
                 Phase::Closing(_) => self.closing(key),
             };
@@ -221,6 +226,9 @@ impl Plane {
         connection.unsent.clear(&mut self.buffers.pool);
         if let Some(upstream) = connection.upstream {
             self.drop_upstream(upstream);
+        }
+        if let (Phase::Batched(Batched { serial, .. }), Some(batcher)) = (connection.phase, &self.setup.batcher) {
+            batcher.left(Ticket { worker: self.setup.worker, key, serial });
         }
         self.load().has_lost_one();
     }

@@ -3,16 +3,18 @@
 //! ```text
 //!   bytes ─▶ HTTP/2 preface? ─▶ tunnel
 //!         ─▶ head ─▶ probe? ─▶ answer, or park until the prober's result
+//!                 ├▶ to be batched? ─▶ collected
 //!                 └▶ exchange: head rewritten into one buffer with what there is of the body, one write
 //! ```
 //!
-//! Not here: the rest of the body and the response ([`super::relay`]).
+//! Not here: the rest of the body and the response ([`super::relay`]), and requests to be batched ([`super::batch`]).
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
-use super::connection::{Closing, Parked, Phase, Tunnel};
+use super::collect::{self, Collecting};
+use super::connection::{Closing, Phase, Tunnel};
 use super::exchange::Exchange;
 use super::fault::Fault;
-use super::headers::{self, Answer, Connection as Field};
+use super::headers::{self, Answer, Connection as Field, Parked, Peer};
 use super::plane::{Drain, Flow, Plane, ProbeTicket};
 use super::socket::Received;
 use crate::config::{HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
@@ -34,6 +36,8 @@ enum Found {
         length: usize,
         closes: bool,
     },
+    /// A request that is to be batched; its head is so many bytes long.
+    Batch(Box<Collecting>, usize),
     /// A probe that waits for the container's; its head is so many bytes long.
     Probe(Parked, usize),
     Refused(Fault),
@@ -112,13 +116,14 @@ impl Plane {
             Ok(Parsed::Partial) => Found::Partial,
             #[cfg(feature = "fault-injection")]
             Ok(Parsed::Complete(head)) if injects_fault(&head) => panic!("fault injected"),
-            Ok(Parsed::Complete(head)) => match self.setup.answer(&head, self.drain, out) {
-                Some(found) => found,
-                None => Found::Pass(
-                    Exchange::open(&head, &connection.peer, self.setup.authority.as_bytes(), out),
-                    head.length,
-                ),
-            },
+            Ok(Parsed::Complete(head)) => self
+                .setup
+                .answer(&head, self.drain, out)
+                .or_else(|| self.setup.batch(&head, &connection.peer))
+                .unwrap_or_else(|| {
+                    let authority = self.setup.authority.as_bytes();
+                    Found::Pass(Exchange::open(&head, &connection.peer, authority, out), head.length)
+                }),
             Err(error) => Found::Refused(Fault::RequestHead(error)),
         }
     }
@@ -128,6 +133,7 @@ impl Plane {
         self.connections[key].is_used = true;
         match found {
             Found::Pass(exchange, length) => self.pass(key, exchange, READ_AT + length, end),
+            Found::Batch(collecting, length) => self.collect(key, collecting, READ_AT + length, end),
             Found::Probe(parked, length) => self.park(key, parked, READ_AT + length, end),
             Found::Answered { length, closes } => self.answer(key, closes, READ_AT + length, end),
             Found::Http2 => self.open_tunnel(key, end),
@@ -155,7 +161,7 @@ impl Plane {
     }
 
     /// Sends `out` over a connection that is there, or else over a new one.
-    fn dispatch(&mut self, key: usize) -> Result<(), Fault> {
+    pub(super) fn dispatch(&mut self, key: usize) -> Result<(), Fault> {
         if let Some(upstream) = self.idle_upstream()
             && self.send_request(key, upstream).is_ok()
         {
@@ -205,7 +211,7 @@ impl Plane {
     }
 
     /// Answers a request that is at fault, and closes: what follows can't be told apart.
-    fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
+    pub(super) fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
         self.buffers.out.clear();
         headers::write_fault(&mut self.buffers.out, fault, Version::Http11, Field::Close, false);
         self.send_and_close(key, Closing::Linger)
@@ -231,7 +237,7 @@ impl Plane {
     }
 
     /// Sends the answer in `out` and waits for the next request.
-    fn answered(&mut self, key: usize) -> Flow {
+    pub(super) fn answered(&mut self, key: usize) -> Flow {
         let connection = &mut self.connections[key];
         connection.phase = Phase::Idle;
         match Self::send_to_client(connection, &mut self.buffers, super::plane::SendFrom::Out) {
@@ -331,6 +337,17 @@ impl super::plane::Setup {
         let keeps = parked.keeps && !drain.is_finishing();
         headers::write_answer(out, answer, head.version, Field::of_client(keeps, head.version), parked.is_head);
         Some(Found::Answered { length: head.length, closes: !keeps })
+    }
+}
+
+impl super::plane::Setup {
+    /// Begins a request that is to be batched (SPEC B1).
+    fn batch(&self, head: &RequestHead<'_, '_>, peer: &Peer) -> Option<Found> {
+        let batcher = self.batcher.as_ref()?;
+        let protocol = collect::protocol(head)?;
+        let to_server = (peer, self.authority.as_bytes());
+        let collecting = Collecting::new(protocol, head, to_server, batcher.key_headers(), batcher.hold());
+        Some(Found::Batch(Box::new(collecting), head.length))
     }
 }
 

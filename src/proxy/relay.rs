@@ -249,6 +249,7 @@ impl Plane {
             }
         }
         let connection = &mut self.connections[key];
+        connection.held = None;
         let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
         match outcome.client_closes {
             None => {

@@ -67,6 +67,9 @@ impl Plane {
                 // A client that has closed its side can't be told from one that is gone.
                 (!server_lags || connection.socket.peer_closed()).then_some(deadline::PROGRESS)
             }
+            Phase::Collecting(_) => Some(deadline::PROGRESS),
+            // A batch may take as long as inference does; a client that closes is gone.
+            Phase::Batched(_) => None,
             Phase::Parked(_) => connection.socket.peer_closed().then_some(deadline::LEAVE),
             Phase::Closing(_) => Some(deadline::LINGER),
         };
@@ -120,6 +123,7 @@ impl Plane {
             (deadline::HEAD | deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
                 self.fail(key, Fault::RequestBodyTimeout)
             }
+            (deadline::PROGRESS, Phase::Collecting(_)) => self.refuse(key, Fault::RequestBodyTimeout),
             (deadline::PROGRESS, _) => {
                 // What it did not take must not look complete.
                 connection.socket.reset_on_close();

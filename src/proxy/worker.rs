@@ -24,6 +24,7 @@ use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
 use super::socket::{Socket, Stream};
 use super::waiting::deadline;
+use crate::batcher::answer::Answer;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 256;
@@ -42,6 +43,8 @@ pub(crate) enum Message {
     },
     /// The container probe has a result for the connection in this slot.
     Probed { key: usize, serial: u64, passed: bool },
+    /// The batched request of the connection in this slot has an answer.
+    Answered { key: usize, serial: u64, answer: Answer },
     /// The shutdown goes on to this.
     Drain(Drain),
 }
@@ -171,6 +174,9 @@ impl Worker {
                 Message::Probed { key, serial, passed } => {
                     self.guard(Some(key), |plane| plane.on_probed(key, serial, passed));
                 }
+                Message::Answered { key, serial, answer } => {
+                    self.guard(Some(key), |plane| plane.on_answer(key, serial, &answer));
+                }
                 Message::Drain(drain) => self.begin_drain(drain),
             }
         }
@@ -295,6 +301,7 @@ impl Plane {
                     input: Vec::new(),
                     unsent: super::buffer::Unsent::default(),
                     upstream: None,
+                    held: None,
                     moved: 0,
                     serial,
                     is_used: false,
@@ -347,6 +354,7 @@ mod tests {
             authority: String::new(),
             upstream_timeout: None,
             prober: None,
+            batcher: None,
             worker: 0,
         };
         Worker::new(setup, Arc::new(Loads::new(1, 1)), Instant::now()).unwrap()

@@ -1,0 +1,112 @@
+//! What a request of a batch is answered.
+//!
+//! Not here: how it is written to the client (the worker's).
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A response of the model server, which the members of its batch share.
+#[derive(Debug)]
+pub(crate) struct Response {
+    /// The status.
+    pub(crate) status: u16,
+    /// The value of `Content-Type`.
+    pub(crate) content_type: Option<Vec<u8>>,
+    /// The other field lines that clients get, each with its CRLF.
+    pub(crate) fields: Vec<u8>,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+    /// Names the batch in V1 answers: a UUID of version 4.
+    pub(crate) batch_id: [u8; 36],
+}
+
+/// What one request is answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Its predictions, where they lie in the response's body (SPEC B2).
+    Predictions { response: Arc<Response>, range: Range<usize> },
+    /// The response as it came.
+    Whole(Arc<Response>),
+    /// The response with this body instead.
+    Rebuilt { response: Arc<Response>, body: Vec<u8> },
+    /// None came that could be used.
+    Failed(Failure),
+}
+
+/// Why a request of a batch has no response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// `--batch-queue` requests wait.
+    QueueFull,
+    /// There is no room for its body beside the others.
+    BodiesFull,
+    /// It has waited for `--max-latency` and the server was busy all the time.
+    Late,
+    /// There is no thread for the call.
+    NoThread,
+    /// No connection to the server.
+    Connect(ErrorKind),
+    /// No connection in time.
+    ConnectTimeout,
+    /// No byte of a response within `--upstream-timeout`.
+    Timeout,
+    /// The connection broke.
+    Broken(ErrorKind),
+    /// The response is no HTTP, or over a limit.
+    Garbage(String),
+    /// The response has so many predictions for so many instances; `None`: no list of them.
+    Lengths { answered: Option<usize>, instances: usize },
+    /// The agent's own fault.
+    Internal,
+}
+
+/// The text before the batch's id in a V1 answer.
+pub(crate) const V1_BEFORE_ID: &[u8] = b"{\"message\":\"\",\"batchId\":\"";
+/// The text between the id and the predictions.
+pub(crate) const V1_BEFORE_PREDICTIONS: &[u8] = b"\",\"predictions\":[";
+/// The text behind the predictions.
+pub(crate) const V1_END: &[u8] = b"]}";
+
+impl Failure {
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread => 503,
+            Self::Timeout => 504,
+            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) | Self::Garbage(_) | Self::Lengths { .. } => 502,
+            Self::Internal => 500,
+        }
+    }
+
+    /// Whether the text is given as JSON, in the form of the model server's own errors.
+    pub(crate) fn is_json(&self) -> bool {
+        matches!(self, Self::Lengths { .. })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
+            Self::BodiesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
+            Self::Late => f.write_str("no batch left within --max-latency, the model server is busy"),
+            Self::NoThread => f.write_str("out of threads"),
+            Self::Connect(ErrorKind::ConnectionRefused) => f.write_str("model server: connection refused"),
+            Self::Connect(kind) => write!(f, "model server: {kind}"),
+            Self::ConnectTimeout => f.write_str("model server: connecting took too long"),
+            Self::Timeout => f.write_str("model server: no response in time"),
+            Self::Broken(ErrorKind::UnexpectedEof) => f.write_str("model server: connection closed before a response"),
+            Self::Broken(kind) => write!(f, "model server: {kind}"),
+            Self::Garbage(what) => write!(f, "model server: bad response: {what}"),
+            Self::Lengths { answered: Some(answered), instances } => {
+                write!(f, "model server: {answered} predictions for {instances} instances")
+            }
+            Self::Lengths { answered: None, instances } => {
+                write!(f, "model server: no list of predictions for {instances} instances")
+            }
+            Self::Internal => f.write_str("internal error"),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! One call of the model server by ureq, with ureq's own ideas turned off: no proxy from the environment, no
+//! redirects, no fields that no client sent, no status that is an error.
+//!
+//! Not here: what is sent and what becomes of the response ([`super::forward`]).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::{Request, Uri};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error, Timeout};
+
+use super::answer::{Failure, Response};
+use super::fields;
+use crate::config::{
+    BATCH_CALL_BUFFER_BYTES, BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT,
+};
+
+/// A client of the model server. Clones share their idle connections.
+#[derive(Clone)]
+pub(super) struct Client {
+    agent: Agent,
+    /// `http://` and the server's address.
+    base: String,
+}
+
+/// What is sent.
+pub(super) struct Call<'c> {
+    /// Path and query.
+    pub(super) target: &'c [u8],
+    /// Names and values.
+    pub(super) fields: &'c [(&'c [u8], &'c [u8])],
+    pub(super) body: &'c [u8],
+    /// Several clients share the response.
+    pub(super) is_shared: bool,
+}
+
+impl Client {
+    /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
+    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>, connections: usize) -> Self {
+        let config = Config::builder()
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .accept("")
+            .accept_encoding("")
+            .user_agent("")
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(timeout)
+            .max_response_header_size(HEAD_BYTES)
+            .input_buffer_size(BATCH_CALL_BUFFER_BYTES)
+            .output_buffer_size(BATCH_CALL_BUFFER_BYTES)
+            .max_idle_connections(connections)
+            .max_idle_connections_per_host(connections)
+            .max_idle_age(UPSTREAM_IDLE_TIMEOUT)
+            .build();
+        let agent = Agent::with_parts(config, DefaultConnector::default(), Known(server));
+        Self { agent, base: format!("http://{server}") }
+    }
+
+    /// Calls the server and reads its response whole.
+    pub(super) fn post(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        let target = String::from_utf8_lossy(call.target);
+        let mut request = Request::post(format!("{}{target}", self.base));
+        for (name, value) in call.fields {
+            request = request.header(*name, *value);
+        }
+        // The worker lets only targets and fields through that make a request.
+        let request = request.body(call.body).map_err(|_| Failure::Internal)?;
+        let response = self.agent.run(request).map_err(failure)?;
+        let (head, mut body) = response.into_parts();
+        let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure)?;
+        if head
+            .headers
+            .get("content-encoding")
+            .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(Failure::Garbage("a content coding that nobody asked for".to_owned()));
+        }
+        Ok(Response {
+            status: head.status.as_u16(),
+            content_type: head.headers.get("content-type").map(|value| value.as_bytes().to_vec()),
+            fields: fields::for_clients(&head.headers, call.is_shared),
+            body,
+            batch_id: batch_id(),
+        })
+    }
+}
+
+fn batch_id() -> [u8; 36] {
+    let mut text = [0; 36];
+    uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    text
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Timeout(Timeout::Connect) => Failure::ConnectTimeout,
+        Error::Timeout(_) => Failure::Timeout,
+        Error::Io(error) if is_of_connecting(&error) => Failure::Connect(error.kind()),
+        Error::Io(error) => Failure::Broken(error.kind()),
+        Error::ConnectionFailed => Failure::Connect(std::io::ErrorKind::NotConnected),
+        Error::BodyExceedsLimit(limit) => Failure::Garbage(format!("over {limit} bytes")),
+        other => Failure::Garbage(other.to_string()),
+    }
+}
+
+fn is_of_connecting(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    [AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable].contains(&error.kind())
+}
+
+/// The one address there is: nothing is looked up.
+struct Known(SocketAddr);
+
+impl Resolver for Known {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let mut found = self.empty();
+        found.push(self.0);
+        Ok(found)
+    }
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

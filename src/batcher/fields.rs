@@ -1,0 +1,111 @@
+//! The fields of a batch's request and of its response (SPEC B4, B12).
+//!
+//! Not here: what is taken out of a request's head before it is handed over (the worker's).
+
+use ureq::http::HeaderMap;
+use ureq::http::header::HeaderName;
+
+use crate::http1::field::Kind;
+use crate::http1::trim;
+
+/// The field lines of `first` that every one of `others` has with the same values: name and value.
+pub(super) fn common<'f>(first: &'f [u8], others: &[&'f [u8]]) -> Vec<(&'f [u8], &'f [u8])> {
+    let mut common: Vec<_> = lines(first).collect();
+    for other in others.iter().filter(|other| **other != first) {
+        let other: Vec<_> = lines(other).collect();
+        let own = common.clone();
+        common.retain(|(name, _)| values(&own, name).eq(values(&other, name)));
+    }
+    common
+}
+
+/// Names and values of field lines, each of which ends in CRLF.
+fn lines(fields: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fields.split(|byte| *byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        Some((&line[..colon], trim(line[colon + 1..].strip_suffix(b"\r")?)))
+    })
+}
+
+fn values<'f>(fields: &[(&'f [u8], &'f [u8])], name: &[u8]) -> impl Iterator<Item = &'f [u8]> {
+    fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1)
+}
+
+/// The lines of a response's fields that its clients get; `is_shared`: there are several.
+pub(super) fn for_clients(headers: &HeaderMap, is_shared: bool) -> Vec<u8> {
+    let named = headers.get_all("connection").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let named: Vec<_> = named.map(|name| trim(name).to_ascii_lowercase()).collect();
+    let mut fields = Vec::new();
+    for (name, value) in headers {
+        if passes(name, is_shared) && !named.iter().any(|named| named == name.as_str().as_bytes()) {
+            fields.extend_from_slice(name.as_str().as_bytes());
+            fields.extend_from_slice(b": ");
+            fields.extend_from_slice(value.as_bytes());
+            fields.extend_from_slice(b"\r\n");
+        }
+    }
+    fields
+}
+
+/// `Content-Type` goes its own way. What describes the bytes of the server's body does not describe the client's; a
+/// cookie is for one client.
+fn passes(name: &HeaderName, is_shared: bool) -> bool {
+    const OF_THE_BODY: [&str; 10] = [
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "accept-ranges",
+        "content-md5",
+        "digest",
+        "content-digest",
+        "repr-digest",
+        "etag",
+        "last-modified",
+    ];
+    let is_framing = matches!(
+        Kind::of(name.as_str().as_bytes()),
+        Kind::Connection | Kind::Hop | Kind::Te | Kind::TransferEncoding | Kind::ContentLength | Kind::Upgrade
+    );
+    let is_of_one = is_shared && name == "set-cookie";
+    let stays = is_framing || is_of_one || name == "trailer" || OF_THE_BODY.contains(&name.as_str());
+    !stays
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names<'f>(fields: &[(&'f [u8], &'f [u8])]) -> Vec<&'f str> {
+        fields.iter().map(|field| std::str::from_utf8(field.0).unwrap()).collect()
+    }
+
+    #[test]
+    fn only_what_all_have_with_the_same_values_goes_on() {
+        let first = b"Host: a\r\nX-Id: 1\r\nAccept: x\r\naccept: y\r\nVia:  v \r\n";
+        assert_eq!(names(&common(first, &[])), ["Host", "X-Id", "Accept", "accept", "Via"]);
+        let other = b"host:a\r\nX-Id: 2\r\nACCEPT: x\r\nVia: v\r\n";
+        assert_eq!(names(&common(first, &[first, other])), ["Host", "Via"]);
+        assert_eq!(common(first, &[other])[1], (&b"Via"[..], &b"v"[..]));
+        assert_eq!(names(&common(b"A: 1\r\n", &[b""])), [""; 0]);
+    }
+
+    #[test]
+    fn clients_get_what_is_not_of_the_hop_or_of_the_body() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "a/b"),
+            ("x-model", "m"),
+            ("content-length", "5"),
+            ("connection", "x-gone"),
+            ("x-gone", "1"),
+            ("set-cookie", "c"),
+            ("etag", "\"x\""),
+            ("transfer-encoding", "chunked"),
+            ("x-model", "n"),
+        ] {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        assert_eq!(for_clients(&headers, true), b"x-model: m\r\nx-model: n\r\n");
+        assert!(String::from_utf8(for_clients(&headers, false)).unwrap().contains("set-cookie: c\r\n"));
+    }
+}

@@ -1,0 +1,231 @@
+//! A forwarder: takes batches, calls the model server for each, and gives every member its answer (SPEC B7–B9).
+//!
+//! ```text
+//!   batch ─▶ one body ─▶ call ─▶ 2xx ─▶ each member its share
+//!                          ├──▶ 400 404 413 422 500 of several ─▶ each member alone
+//!                          ├──▶ other statuses ─▶ the response for each
+//!                          └──▶ none ─▶ 502, 504 for each
+//! ```
+//!
+//! Architecture Invariant: a member leaves [`Pending`] with its answer, and what is left when that is dropped, by a panic
+//! or a mistake, is answered too: every accepted request gets exactly one answer.
+//!
+//! Not here: which requests share a batch ([`super::queue`]), and the client ([`super::call`]).
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Outbox;
+use super::answer::{Answer, Failure, Response};
+use super::call::{Call, Client};
+use super::fields;
+use super::queue::{Batch, Part, Receipt};
+use super::request::{Payload, Request};
+use super::v1;
+use super::v2::{self, NewId, Tensors};
+
+/// What a batch of several is answered when one of its requests may be to blame (SPEC B8).
+const ASKED_AGAIN_ALONE: [u16; 5] = [400, 404, 413, 422, 500];
+
+/// One forwarder thread's ends.
+pub(super) struct Forwarder {
+    pub(super) client: Client,
+    /// Ends when the batcher has ended.
+    pub(super) jobs: Receiver<Batch<Arc<Request>>>,
+    /// To the batcher, which counts what runs.
+    pub(super) returns: Sender<Receipt>,
+    pub(super) outbox: Outbox,
+}
+
+/// Requests without an answer so far, in order. Dropping it answers them.
+pub(super) struct Pending {
+    members: VecDeque<Arc<Request>>,
+    outbox: Outbox,
+}
+
+impl Forwarder {
+    /// Serves until the batcher has ended.
+    pub(super) fn run(&self) {
+        while let Ok(batch) = self.jobs.recv() {
+            let receipt = batch.receipt;
+            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
+                log::error!("a panic has cost one batch");
+            }
+            // The batcher is gone only when the process is about to be.
+            let _ = self.returns.send(receipt);
+        }
+    }
+
+    /// Answers a batch that can't be sent.
+    pub(super) fn refuse(&self, batch: Batch<Arc<Request>>, failure: &Failure) {
+        let Some(part) = batch.part else {
+            return Pending::new(batch.members, &self.outbox).fail(failure);
+        };
+        for member in batch.members {
+            self.close(&member, &part, Err(failure.clone()));
+        }
+    }
+
+    fn serve(&self, batch: Batch<Arc<Request>>) {
+        if let Some(part) = batch.part {
+            return batch.members.iter().for_each(|member| self.part(member, &part));
+        }
+        let mut pending = Pending::new(batch.members, &self.outbox);
+        let members = pending.members.make_contiguous();
+        if let Some(answers) = self.answers(members) {
+            return answers.into_iter().for_each(|answer| pending.answer(answer));
+        }
+        while let Some(member) = pending.members.front() {
+            let answer = self.answers(slice::from_ref(member)).and_then(|mut answers| answers.pop());
+            pending.answer(answer.unwrap_or(Answer::Failed(Failure::Internal)));
+        }
+    }
+
+    /// Calls the server once for all; `None`: they are to be asked one by one.
+    fn answers(&self, members: &[Arc<Request>]) -> Option<Vec<Answer>> {
+        let [first, others @ ..] = members else { return None };
+        let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
+        let call = Call {
+            target: first.head.target(),
+            fields: &fields::common(first.head.fields(), &other_fields),
+            body: &merged(members),
+            is_shared: members.len() > 1,
+        };
+        match self.client.post(&call) {
+            Ok(response) if (200..300).contains(&response.status) => Some(shares(members, response.into())),
+            Ok(response) if members.len() > 1 && ASKED_AGAIN_ALONE.contains(&response.status) => None,
+            Ok(response) => {
+                let response = Arc::new(response);
+                Some(members.iter().map(|_| Answer::Whole(Arc::clone(&response))).collect())
+            }
+            Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
+        }
+    }
+
+    /// Calls the server for a part of a request that is too large for one batch.
+    fn part(&self, request: &Request, part: &Part) {
+        let joint = &request.joint;
+        if joint.is_over() {
+            return;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            self.client.post(&Call {
+                target: request.head.target(),
+                fields: &fields::common(request.head.fields(), &[]),
+                body: &joint.body(request, part),
+                is_shared: false,
+            })
+        }));
+        self.close(request, part, result.unwrap_or(Err(Failure::Internal)));
+    }
+
+    /// A part has its response; the request is answered if that decides it.
+    fn close(&self, request: &Request, part: &Part, response: Result<Response, Failure>) {
+        if let Some(answer) = request.joint.add(request, part, response) {
+            self.outbox.send(request.ticket, answer);
+        }
+    }
+}
+
+impl Pending {
+    pub(super) fn new(members: Vec<Arc<Request>>, outbox: &Outbox) -> Self {
+        Self { members: members.into(), outbox: outbox.clone() }
+    }
+
+    /// Answers all of them alike.
+    pub(super) fn fail(mut self, failure: &Failure) {
+        while !self.members.is_empty() {
+            self.answer(Answer::Failed(failure.clone()));
+        }
+    }
+
+    /// Answers the first.
+    fn answer(&mut self, answer: Answer) {
+        if let Some(member) = self.members.pop_front() {
+            self.outbox.send(member.ticket, answer);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        while !self.members.is_empty() {
+            self.answer(Answer::Failed(Failure::Internal));
+        }
+    }
+}
+
+/// The body of the one call for all; a single member's is its own, byte for byte.
+fn merged(members: &[Arc<Request>]) -> Vec<u8> {
+    if let [only] = members {
+        return only.body.clone();
+    }
+    // INVARIANT: the key of a lane holds the path, so all have the same protocol.
+    match &members[0].payload {
+        Payload::V1(_) => v1::merge(&of_v1(members)),
+        Payload::V2(_) => v2::merge(&of_v2(members), NewId::None),
+    }
+}
+
+fn of_v1(members: &[Arc<Request>]) -> Vec<(&[u8], &v1::List)> {
+    let bodies = members.iter().filter_map(|member| match &member.payload {
+        Payload::V1(list) => Some((&member.body[..], list)),
+        Payload::V2(_) => None,
+    });
+    bodies.collect()
+}
+
+fn of_v2(members: &[Arc<Request>]) -> Vec<(&[u8], &Tensors)> {
+    let bodies = members.iter().filter_map(|member| match &member.payload {
+        Payload::V2(tensors) => Some((&member.body[..], tensors)),
+        Payload::V1(_) => None,
+    });
+    bodies.collect()
+}
+
+/// Each member's share of a successful response.
+fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Vec<Answer> {
+    let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
+    let instances = counts.iter().sum();
+    let shares = match &members[0].payload {
+        Payload::V1(_) => shares_v1(&counts, instances, &response),
+        Payload::V2(_) if members.len() == 1 => return vec![Answer::Whole(response)],
+        Payload::V2(_) => shares_v2(&of_v2(members), &counts, instances, &response),
+    };
+    shares.unwrap_or_else(|answered| {
+        members.iter().map(|_| Answer::Failed(Failure::Lengths { answered, instances })).collect()
+    })
+}
+
+/// The error is the number of predictions, if there is a list of them.
+fn shares_v1(counts: &[usize], instances: usize, response: &Arc<Response>) -> Result<Vec<Answer>, Option<usize>> {
+    let list = v1::predictions(&response.body).ok().flatten().ok_or(None)?;
+    if list.count != instances {
+        return Err(Some(list.count));
+    }
+    let ranges = v1::split(&response.body, &list.content, counts.iter().copied());
+    Ok(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
+}
+
+fn shares_v2(
+    members: &[(&[u8], &Tensors)],
+    counts: &[usize],
+    instances: usize,
+    response: &Arc<Response>,
+) -> Result<Vec<Answer>, Option<usize>> {
+    let tensors = Tensors::of_response(&response.body).map_err(|_| None)?;
+    if tensors.rows != instances {
+        return Err(Some(tensors.rows));
+    }
+    let runs = tensors.split(&response.body, counts);
+    let share = |(number, (body, request)): (usize, &(&[u8], &Tensors))| {
+        let id = request.id(body).map_or(NewId::AsSent, NewId::This);
+        let body = tensors.part(&response.body, &runs, number, counts[number], id);
+        Answer::Rebuilt { response: Arc::clone(response), body }
+    };
+    Ok(members.iter().enumerate().map(share).collect())
+}

@@ -1,0 +1,118 @@
+//! One request with more instances than a batch may have: its parts, and the answer that they make (SPEC B5).
+//!
+//! Not here: when a part leaves ([`super::queue`]).
+
+use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::answer::{Answer, Failure, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
+use super::queue::Part;
+use super::request::{Payload, Request};
+use super::v1;
+use super::v2::{self, NewId, Tensors};
+
+/// The responses to a request's parts, which may come at the same time.
+#[derive(Debug, Default)]
+pub(super) struct Joint {
+    /// Where the parts lie in the body, one list for each of its lists of instances: found when the first part leaves.
+    runs: OnceLock<Vec<Vec<Range<usize>>>>,
+    /// `None`: the request is answered.
+    parts: Mutex<Option<Vec<Option<Response>>>>,
+}
+
+impl Joint {
+    /// Room for the parts of a request that will have some.
+    pub(super) fn new() -> Self {
+        Self { runs: OnceLock::new(), parts: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// The body of one part.
+    pub(super) fn body(&self, request: &Request, part: &Part) -> Vec<u8> {
+        let runs = self.runs.get_or_init(|| {
+            let counts = counts(request, part);
+            match &request.payload {
+                Payload::V1(list) => vec![v1::split(&request.body, &list.content, counts)],
+                Payload::V2(tensors) => tensors.split(&request.body, &counts),
+            }
+        });
+        match &request.payload {
+            Payload::V1(list) => v1::with_only(&request.body, list, runs[0][part.number].clone()),
+            Payload::V2(tensors) => {
+                tensors.part(&request.body, runs, part.number, part.instances(tensors.rows), NewId::AsSent)
+            }
+        }
+    }
+
+    /// Whether the request is answered, so that its other parts need not be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
+    /// Takes note of a part's response; what the request is answered, once that is known.
+    pub(super) fn add(&self, request: &Request, part: &Part, response: Result<Response, Failure>) -> Option<Answer> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let responses = parts.as_mut()?;
+        let response = match response {
+            Ok(response) if (200..300).contains(&response.status) => response,
+            other => {
+                *parts = None;
+                return Some(other.map_or_else(Answer::Failed, |response| Answer::Whole(response.into())));
+            }
+        };
+        responses.resize_with(part.of, || None);
+        responses[part.number] = Some(response);
+        if responses.iter().any(Option::is_none) {
+            return None;
+        }
+        let responses: Vec<Response> = parts.take().into_iter().flatten().flatten().collect();
+        drop(parts);
+        Some(answer(request, &counts(request, part), responses))
+    }
+}
+
+/// Instances of each part.
+fn counts(request: &Request, part: &Part) -> Vec<usize> {
+    (0..part.of).map(|number| Part { number, ..*part }.instances(request.payload.instances())).collect()
+}
+
+fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> Answer {
+    let joined = match &request.payload {
+        Payload::V1(_) => join_v1(&responses, counts),
+        Payload::V2(_) => join_v2(&responses, counts),
+    };
+    match joined {
+        Ok(body) => Answer::Rebuilt { response: responses.swap_remove(0).into(), body },
+        Err(failure) => Answer::Failed(failure),
+    }
+}
+
+fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
+    let mut body = [V1_BEFORE_ID, &responses[0].batch_id, V1_BEFORE_PREDICTIONS].concat();
+    for (number, (response, instances)) in responses.iter().zip(counts.iter().copied()).enumerate() {
+        let list = v1::predictions(&response.body).ok().flatten();
+        let list = list.ok_or(Failure::Lengths { answered: None, instances })?;
+        if list.count != instances {
+            return Err(Failure::Lengths { answered: Some(list.count), instances });
+        }
+        if number > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&response.body[list.content]);
+    }
+    body.extend_from_slice(V1_END);
+    Ok(body)
+}
+
+fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
+    let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
+    for (response, instances) in responses.iter().zip(counts.iter().copied()) {
+        let tensors = Tensors::of_response(&response.body);
+        let tensors = tensors.map_err(|_| Failure::Lengths { answered: None, instances })?;
+        if tensors.rows != instances || found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
+            return Err(Failure::Lengths { answered: Some(tensors.rows), instances });
+        }
+        found.push(tensors);
+    }
+    let bodies: Vec<(&[u8], &Tensors)> = responses.iter().map(|response| &response.body[..]).zip(&found).collect();
+    Ok(v2::merge(&bodies, NewId::AsSent))
+}

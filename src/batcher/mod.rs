@@ -1,0 +1,285 @@
+//! The batcher: one thread that owns all open batches, and the forwarders that call the model server (SPEC B).
+//!
+//! ```text
+//!   worker ── request ──▶ batcher: queue ── batch ──▶ forwarder: merge, call, split ── answers ──▶ workers
+//!     └─ its client left ──▶ ▲  └────────── receipt ───────┘
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`queue`], [`pace`] | who waits for what, which batch leaves when; pure |
+//! | [`v1`], [`v2`], [`json`] | where instances lie in a body, merging and splitting; pure |
+//! | [`key`] | what must be equal in a batch |
+//! | `request`, `answer`, `join` | what goes through, and a request in parts |
+//! | `fields` | which header fields a batch and its members get |
+//! | `forward`, `call` | a forwarder thread, and its HTTP client |
+//! | `gate` | how much may wait |
+//!
+//! The batcher waits in one place, for a message, a receipt or the next due time, and never for a forwarder: there is
+//! room for every batch that may run, and forwarders are made on demand up to that number. When nothing waits it sleeps
+//! without a timeout. It ends when the workers are gone, and the forwarders end with it.
+//!
+//! Architecture Invariant: a worker never waits for the batcher. What may wait is bounded by the gate before it is sent.
+//!
+//! Not here: sockets of clients, and how answers are written (the workers').
+
+pub(crate) mod answer;
+mod call;
+mod fields;
+mod forward;
+mod gate;
+mod join;
+pub mod json;
+pub mod key;
+pub mod pace;
+pub mod queue;
+pub(crate) mod request;
+pub mod v1;
+pub mod v2;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvError, Select, Sender, TryRecvError};
+
+use self::answer::{Answer, Failure};
+use self::call::Client;
+use self::forward::{Forwarder, Pending};
+use self::gate::Gate;
+pub(crate) use self::gate::Held;
+use self::join::Joint;
+use self::key::Key;
+use self::queue::{Batch, Queue, Receipt, Rules, Ticket};
+use self::request::{Head, Payload, Request};
+use crate::config::{BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BatchPolicy, BatcherConfig};
+
+/// Messages taken before batches leave: those that came together leave together.
+const MESSAGES: usize = 1024;
+
+/// What the batcher is told.
+#[derive(Debug)]
+enum Message {
+    /// A request is to be batched.
+    Submit(Arc<Request>),
+    /// The client of a request has left.
+    Left(Ticket),
+    /// Everything leaves at once from now on (SPEC D2).
+    Drain,
+}
+
+/// A worker's end of the batcher.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    messages: Sender<Message>,
+    gate: Arc<Gate>,
+    key_headers: Arc<[String]>,
+}
+
+/// Where answers go.
+#[derive(Clone)]
+pub(crate) struct Outbox(Arc<dyn Fn(Ticket, Answer) + Send + Sync>);
+
+/// The batcher, ready to run on its own thread.
+pub(crate) struct Batcher {
+    rules: Rules,
+    client: Client,
+    /// Bounded by the gate; what clients that left add is bounded by the requests.
+    messages: Receiver<Message>,
+    gate: Arc<Gate>,
+}
+
+/// The batcher at work.
+struct Running {
+    queue: Queue<Arc<Request>>,
+    messages: Receiver<Message>,
+    /// From the forwarders.
+    returns: Receiver<Receipt>,
+    /// To the forwarders. There is room for as many as may run, so sending never waits.
+    jobs: Sender<Batch<Arc<Request>>>,
+    gate: Arc<Gate>,
+    /// Requests that the gate counts as waiting.
+    counted: usize,
+    /// What every forwarder thread runs.
+    forwarder: Arc<Forwarder>,
+    forwarders: usize,
+}
+
+impl Outbox {
+    /// `deliver` hands an answer to the worker that waits for it, without waiting itself.
+    pub(crate) fn new(deliver: impl Fn(Ticket, Answer) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deliver))
+    }
+
+    fn send(&self, ticket: Ticket, answer: Answer) {
+        (self.0)(ticket, answer);
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Outbox")
+    }
+}
+
+impl Handle {
+    /// Request headers, in lower case, that must be equal inside a batch.
+    pub(crate) fn key_headers(&self) -> &[String] {
+        &self.key_headers
+    }
+
+    /// Counts the bytes of a body that is being collected.
+    pub(crate) fn hold(&self) -> Held {
+        Held::new(&self.gate)
+    }
+
+    /// Hands a request over; its answer comes through the outbox.
+    ///
+    /// # Errors
+    /// When as many wait as may; it gets no answer then.
+    pub(crate) fn submit(
+        &self,
+        ticket: Ticket,
+        key: Key,
+        head: Head,
+        body: Vec<u8>,
+        payload: Payload,
+        held: Held,
+    ) -> Result<(), Failure> {
+        if !self.gate.enter() {
+            return Err(Failure::QueueFull);
+        }
+        let request = Request { ticket, key, head, body, payload, _held: held, joint: Joint::new() };
+        // It ends after the workers, unless it has broken down.
+        self.messages.send(Message::Submit(Arc::new(request))).map_err(|_| Failure::Internal)
+    }
+
+    /// The client of a request has left.
+    pub(crate) fn left(&self, ticket: Ticket) {
+        // With the batcher gone there is nothing to be taken out of.
+        let _ = self.messages.send(Message::Left(ticket));
+    }
+
+    /// Everything that waits leaves at once, and so does all that still comes.
+    pub(crate) fn drain(&self) {
+        let _ = self.messages.send(Message::Drain);
+    }
+}
+
+impl Batcher {
+    /// Makes a batcher and the workers' end of it. `timeout`: longest wait for the first byte of a response.
+    pub(crate) fn new(config: &BatcherConfig, server: SocketAddr, timeout: Option<Duration>) -> (Handle, Self) {
+        let concurrency = config.concurrency.map_or_else(|| own_concurrency(config.policy), NonZeroUsize::get);
+        let rules = Rules {
+            policy: config.policy,
+            cap: config.max_batch_size.get(),
+            max_latency: config.max_latency,
+            concurrency,
+        };
+        let (sender, messages) = crossbeam_channel::unbounded();
+        let gate = Gate::new(config.queue.get());
+        let key_headers = config.key_headers.clone().into();
+        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers };
+        (handle, Self { rules, client: Client::new(server, timeout, concurrency), messages, gate })
+    }
+
+    /// Serves until the workers, who hold the handles, are gone.
+    pub(crate) fn run(self, outbox: Outbox) {
+        // The kernel lets a timer be 50 µs late unless it is told otherwise, which is as long as `adaptive` waits.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let Self { rules, client, messages, gate } = self;
+        let (jobs, taken) = crossbeam_channel::bounded(rules.concurrency);
+        let (returned, returns) = crossbeam_channel::bounded(rules.concurrency);
+        let forwarder = Arc::new(Forwarder { client, jobs: taken, returns: returned, outbox });
+        let queue = Queue::new(rules);
+        Running { queue, messages, returns, jobs, gate, counted: 0, forwarder, forwarders: 0 }.run();
+    }
+}
+
+impl Running {
+    fn run(mut self) {
+        while self.wait().is_ok() {
+            let now = Instant::now();
+            while let Some(batch) = self.queue.take(now) {
+                self.forward(batch);
+            }
+            while let Some(request) = self.queue.expired(now) {
+                Pending::new(vec![request], &self.forwarder.outbox).fail(&Failure::Late);
+            }
+            self.gate.leave(self.counted - self.queue.len());
+            self.counted = self.queue.len();
+        }
+    }
+
+    /// Waits until there is something to do, and takes in what has come. The error: the workers are gone.
+    fn wait(&mut self) -> Result<(), RecvError> {
+        let mut ready = Select::new();
+        ready.recv(&self.messages);
+        ready.recv(&self.returns);
+        match self.queue.next_due() {
+            None => ready.ready(),
+            Some(due) => ready.ready_deadline(due).unwrap_or_default(),
+        };
+        let now = Instant::now();
+        while let Ok(receipt) = self.returns.try_recv() {
+            self.queue.returned(receipt, now);
+        }
+        for _ in 0..MESSAGES {
+            match self.messages.try_recv() {
+                Ok(message) => self.take(message, now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(RecvError),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message, now: Instant) {
+        match message {
+            Message::Submit(request) => {
+                let (ticket, instances) = (request.ticket, request.payload.instances());
+                let key = Arc::clone(&request);
+                self.queue.push(request, ticket, &key.key, instances, now);
+                self.counted += 1;
+            }
+            Message::Left(ticket) => drop(self.queue.remove(ticket)),
+            Message::Drain => self.queue.drain(),
+        }
+    }
+
+    /// Gives a batch to a forwarder; there is one for each batch that runs.
+    fn forward(&mut self, batch: Batch<Arc<Request>>) {
+        if self.forwarders < self.queue.running() {
+            match self.spawn() {
+                Ok(()) => self.forwarders += 1,
+                // Another one will take it when it is done with its own.
+                Err(error) => log::warn!("no thread for a batch: {error}"),
+            }
+        }
+        let refused =
+            if self.forwarders == 0 { Some(batch) } else { self.jobs.try_send(batch).err().map(|e| e.into_inner()) };
+        if let Some(batch) = refused {
+            let receipt = batch.receipt;
+            self.forwarder.refuse(batch, &Failure::NoThread);
+            self.queue.returned(receipt, Instant::now());
+        }
+    }
+
+    fn spawn(&self) -> io::Result<()> {
+        let forwarder = Arc::clone(&self.forwarder);
+        let name = format!("forward-{}", self.forwarders);
+        // Nobody joins it: it ends when the batcher does, or with the process if the server never answers.
+        std::thread::Builder::new().name(name).spawn(move || forwarder.run()).map(drop)
+    }
+}
+
+/// SPEC B7.
+fn own_concurrency(policy: BatchPolicy) -> usize {
+    match policy {
+        BatchPolicy::Window => BATCH_CALLS_WINDOW,
+        BatchPolicy::Eager | BatchPolicy::Adaptive => BATCH_CALLS_EAGER,
+    }
+}

@@ -1,0 +1,239 @@
+//! The queue by rule: for random requests, keys, times, cancellations and returns, what must never happen does not.
+
+use std::collections::HashMap;
+
+use super::*;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+/// xorshift64*, seeded, so that a failure can be seen again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        usize::try_from((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)) >> 33).unwrap() % limit
+    }
+}
+
+fn key(number: usize) -> Key {
+    let mut key = Key::default();
+    key.add(&number.to_ne_bytes());
+    key
+}
+
+fn ticket(serial: u64) -> Ticket {
+    Ticket { worker: 0, key: 0, serial }
+}
+
+fn rules(policy: BatchPolicy, cap: usize, concurrency: usize) -> Rules {
+    Rules { policy, cap, max_latency: 10 * MILLI, concurrency }
+}
+
+fn queue(policy: BatchPolicy, cap: usize, concurrency: usize) -> (Queue<u64>, Instant) {
+    (Queue::new(rules(policy, cap, concurrency)), Instant::now())
+}
+
+/// What the test knows of a request.
+struct Known {
+    key: usize,
+    instances: usize,
+    arrived: Instant,
+    /// Instances that have left.
+    left: usize,
+    is_gone: bool,
+}
+
+struct World {
+    queue: Queue<u64>,
+    rules: Rules,
+    random: Random,
+    now: Instant,
+    known: HashMap<u64, Known>,
+    running: Vec<Receipt>,
+    expired: usize,
+}
+
+impl World {
+    fn new(seed: u64, policy: BatchPolicy) -> Self {
+        let mut random = Random(seed);
+        let rules = rules(policy, 1 + random.below(8), 1 + random.below(4));
+        let queue = Queue::new(rules);
+        Self { queue, rules, random, now: Instant::now(), known: HashMap::new(), running: Vec::new(), expired: 0 }
+    }
+
+    fn step(&mut self, serial: u64) {
+        match self.random.below(10) {
+            0..5 => self.arrive(serial),
+            5 => self.leave(),
+            6..8 => self.give_back(),
+            _ => self.now += u32::try_from(self.random.below(4)).unwrap() * MILLI,
+        }
+        self.settle();
+    }
+
+    fn arrive(&mut self, serial: u64) {
+        let (of, instances) = (self.random.below(3), 1 + self.random.below(2 * self.rules.cap));
+        self.queue.push(serial, ticket(serial), &key(of), instances, self.now);
+        self.known.insert(serial, Known { key: of, instances, arrived: self.now, left: 0, is_gone: false });
+    }
+
+    fn leave(&mut self) {
+        let waiting: Vec<u64> = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.left < known.instances && !known.is_gone)
+            .map(|k| *k.0)
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let serial = waiting[self.random.below(waiting.len())];
+        assert_eq!(self.queue.remove(ticket(serial)), Some(serial));
+        assert_eq!(self.queue.remove(ticket(serial)), None);
+        self.known.get_mut(&serial).unwrap().is_gone = true;
+    }
+
+    fn give_back(&mut self) {
+        if !self.running.is_empty() {
+            let receipt = self.running.swap_remove(self.random.below(self.running.len()));
+            self.queue.returned(receipt, self.now);
+        }
+    }
+
+    /// What the batcher's thread does in each turn.
+    fn settle(&mut self) {
+        while let Some(batch) = self.queue.take(self.now) {
+            self.check(&batch);
+            self.running.push(batch.receipt);
+        }
+        while let Some(serial) = self.queue.expired(self.now) {
+            let known = self.known.get_mut(&serial).unwrap();
+            assert!(!known.is_gone && known.left == 0 && self.now >= known.arrived + self.rules.max_latency);
+            assert!(self.rules.policy != BatchPolicy::Window && self.running.len() == self.rules.concurrency);
+            known.is_gone = true;
+            self.expired += 1;
+        }
+        let due = self.queue.next_due();
+        assert!(due.is_none_or(|due| due > self.now), "there is something to do and nothing was done");
+        let waits = self.known.values().filter(|known| !known.is_gone && known.left < known.instances);
+        for known in waits {
+            let is_late = self.now >= known.arrived + self.rules.max_latency;
+            let has_place = self.running.len() < self.rules.concurrency;
+            assert!(!(is_late && has_place), "a request waits past its deadline");
+            assert!(due.is_some() || !has_place, "nobody will wake up for it");
+        }
+    }
+
+    fn check(&mut self, batch: &Batch<u64>) {
+        assert!(self.running.len() < self.rules.concurrency && batch.instances <= self.rules.cap);
+        let mut instances = 0;
+        for serial in &batch.members {
+            let known = self.known.get_mut(serial).unwrap();
+            assert!(!known.is_gone, "its client has left");
+            let own = match batch.part {
+                Some(part) => part.instances(known.instances),
+                None => known.instances,
+            };
+            known.left += own;
+            instances += own;
+            assert!(known.left <= known.instances, "it left twice");
+        }
+        let keys: Vec<usize> = batch.members.iter().map(|serial| self.known[serial].key).collect();
+        assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "keys are mixed");
+        assert_eq!(instances, batch.instances);
+        assert!(batch.part.is_none() || batch.members.len() == 1);
+    }
+}
+
+#[test]
+fn every_request_leaves_once_with_its_like_within_the_cap_and_in_time() {
+    for policy in [BatchPolicy::Window, BatchPolicy::Eager, BatchPolicy::Adaptive] {
+        for seed in 1..400 {
+            let mut world = World::new(seed, policy);
+            (0..300).for_each(|serial| world.step(serial));
+            world.queue.drain();
+            while !world.queue.is_empty() || !world.running.is_empty() {
+                world.settle();
+                world.give_back();
+            }
+            assert!(world.known.values().all(|known| known.is_gone || known.left == known.instances), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_window_closes_when_it_is_full_or_its_oldest_has_waited() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 4, 32);
+    queue.push(1, ticket(1), &key(0), 1, start);
+    queue.push(2, ticket(2), &key(0), 2, start + 3 * MILLI);
+    assert_eq!((queue.next_due(), queue.take(start + 9 * MILLI).is_none()), (Some(start + 10 * MILLI), true));
+    let batch = queue.take(start + 10 * MILLI).unwrap();
+    assert_eq!((batch.members, batch.instances, batch.trigger), (vec![1, 2], 3, Trigger::Latency));
+    (3..7).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
+    assert_eq!(queue.take(start).unwrap().trigger, Trigger::Full);
+}
+
+#[test]
+fn a_request_that_does_not_fit_makes_the_batch_leave_and_is_not_split() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 4, 32);
+    queue.push(1, ticket(1), &key(0), 3, start);
+    queue.push(2, ticket(2), &key(0), 2, start);
+    let batch = queue.take(start).unwrap();
+    assert_eq!((batch.members, batch.trigger), (vec![1], Trigger::Full));
+    assert!(queue.take(start).is_none());
+    assert_eq!(queue.take(start + 10 * MILLI).unwrap().members, [2]);
+}
+
+#[test]
+fn one_over_the_cap_leaves_in_parts() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 4, 2);
+    queue.push(1, ticket(1), &key(0), 9, start);
+    let parts: Vec<(usize, Option<Part>)> =
+        std::iter::from_fn(|| queue.take(start)).map(|batch| (batch.instances, batch.part)).collect();
+    let part = |number| Some(Part { number, of: 3, size: 4 });
+    assert_eq!(parts, [(4, part(0)), (4, part(1))]);
+    assert_eq!((queue.len(), queue.next_due()), (1, None));
+}
+
+#[test]
+fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_return() {
+    let (mut queue, start) = queue(BatchPolicy::Eager, 4, 1);
+    queue.push(1, ticket(1), &key(0), 1, start);
+    let first = queue.take(start).unwrap();
+    assert_eq!(first.trigger, Trigger::Eager);
+    (2..8).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
+    assert!(queue.take(start).is_none());
+    queue.returned(first.receipt, start);
+    assert_eq!(queue.take(start).unwrap().members, [2, 3, 4, 5]);
+    assert_eq!(queue.next_due(), Some(start + 10 * MILLI));
+    assert_eq!((queue.expired(start + 9 * MILLI), queue.expired(start + 10 * MILLI)), (None, Some(6)));
+}
+
+#[test]
+fn keys_take_turns_by_the_age_of_their_oldest() {
+    let (mut queue, start) = queue(BatchPolicy::Eager, 4, 1);
+    queue.push(1, ticket(1), &key(0), 4, start);
+    let first = queue.take(start).unwrap();
+    queue.push(2, ticket(2), &key(1), 1, start + MILLI);
+    queue.push(3, ticket(3), &key(0), 4, start + 2 * MILLI);
+    queue.returned(first.receipt, start + 3 * MILLI);
+    assert_eq!(queue.take(start + 3 * MILLI).unwrap().members, [2]);
+}
+
+#[test]
+fn what_adaptive_has_learnt_is_kept_for_so_many_keys() {
+    let (mut queue, start) = queue(BatchPolicy::Adaptive, 4, 1);
+    for number in 0..3 * BATCH_LANES_KEPT {
+        let serial = number as u64;
+        queue.push(serial, ticket(serial), &key(number), 1, start);
+        let batch = queue.take(start).unwrap();
+        queue.returned(batch.receipt, start);
+    }
+    assert_eq!((queue.lanes.len(), queue.by_key.len()), (BATCH_LANES_KEPT, BATCH_LANES_KEPT));
+    let (mut window, _) = self::queue(BatchPolicy::Window, 1, 9);
+    window.push(1, ticket(1), &key(1), 1, start);
+    assert!(window.take(start).is_some() && window.lanes.is_empty() && window.by_key.is_empty());
+}

@@ -1,0 +1,90 @@
+//! A request that waits for its batch, as its worker hands it over.
+//!
+//! Not here: the way it takes ([`super::queue`]), and what it becomes ([`super::forward`]).
+
+use super::gate::Held;
+use super::join::Joint;
+use super::key::Key;
+use super::queue::Ticket;
+use super::v1::{self, BadRequest};
+use super::v2;
+
+/// The protocol that a request's path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// `…:predict`
+    V1,
+    /// `/v2/models/M[/versions/V]/infer`
+    V2,
+}
+
+/// What of a request's head goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Path and query, then the field lines, each with its CRLF.
+    pub(crate) text: Vec<u8>,
+    /// Where the field lines start.
+    pub(crate) fields_at: usize,
+}
+
+/// A request with everything that batching it needs.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) ticket: Ticket,
+    pub(crate) key: Key,
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
+    pub(crate) payload: Payload,
+    /// The bytes of the body count until the request is answered.
+    pub(crate) _held: Held,
+    /// Its parts, should it have more instances than a batch may.
+    pub(super) joint: Joint,
+}
+
+/// Where a body's instances lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// Its `instances`.
+    V1(v1::List),
+    /// Its `inputs`.
+    V2(v2::Tensors),
+}
+
+/// Why a body is not batched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Its client is told so.
+    Bad(BadRequest),
+    /// It goes to the server like any other request, which knows better what to make of it.
+    Passes,
+}
+
+impl Payload {
+    /// Finds the instances of a body, and adds what must be equal in all members of a batch to the key.
+    pub(crate) fn of(protocol: Protocol, body: &[u8], key: &mut Key) -> Result<Self, Unfit> {
+        match protocol {
+            Protocol::V1 => v1::instances(body, key).map(Self::V1).map_err(Unfit::Bad),
+            Protocol::V2 => v2::Tensors::of_request(body, key).map(Self::V2).map_err(|_| Unfit::Passes),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn instances(&self) -> usize {
+        match self {
+            Self::V1(list) => list.count,
+            Self::V2(tensors) => tensors.rows,
+        }
+    }
+}
+
+impl Head {
+    /// Path and query.
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.text[..self.fields_at]
+    }
+
+    /// The field lines.
+    pub(crate) fn fields(&self) -> &[u8] {
+        &self.text[self.fields_at..]
+    }
+}
