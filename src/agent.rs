@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::batcher::queue::Ticket;
+use crate::batcher::batch::Ticket;
 use crate::batcher::{self, Batcher, Outbox};
 use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, PROBES_WAITING, Probe};
 use crate::ops::{limits, probe};

@@ -21,9 +21,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::Outbox;
 use super::answer::{Answer, Failure, Response};
+use super::batch::{Batch, Part, Receipt};
 use super::call::{Call, Client};
 use super::fields;
-use super::queue::{Batch, Part, Receipt};
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};

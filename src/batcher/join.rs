@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::answer::{Answer, Failure, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
-use super::queue::Part;
+use super::batch::Part;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};

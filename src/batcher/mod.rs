@@ -7,7 +7,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`queue`], [`pace`] | who waits for what, which batch leaves when; pure |
+//! | [`queue`], [`pace`], [`batch`] | who waits for what, which batch leaves when; pure |
 //! | [`v1`], [`v2`], [`json`] | where instances lie in a body, merging and splitting; pure |
 //! | [`key`] | what must be equal in a batch |
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
@@ -24,6 +24,7 @@
 //! Not here: sockets of clients, and how answers are written (the workers').
 
 pub(crate) mod answer;
+pub mod batch;
 mod call;
 mod fields;
 mod forward;
@@ -47,13 +48,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvError, Select, Sender, TryRecvError};
 
 use self::answer::{Answer, Failure};
+use self::batch::{Batch, Receipt, Rules, Ticket};
 use self::call::Client;
 use self::forward::{Forwarder, Pending};
 use self::gate::Gate;
 pub(crate) use self::gate::Held;
 use self::join::Joint;
 use self::key::Key;
-use self::queue::{Batch, Queue, Receipt, Rules, Ticket};
+use self::queue::Queue;
 use self::request::{Head, Payload, Request};
 use crate::config::{BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BatchPolicy, BatcherConfig};
 

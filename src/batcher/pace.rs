@@ -1,63 +1,109 @@
-//! Whether it pays to wait for one more request (SPEC B6, `adaptive`): pure, the time comes in.
+//! Whether it pays to wait (SPEC B6, `adaptive`): pure, the time comes in.
 //!
 //! BentoML's CORK dispatcher asks the same question of a linear model of the server's time (`dispatcher.py`); like it,
-//! this one learns the model by least squares over recent batches. Let a batch of `n` instances take `a + b·n`, let `r`
-//! requests wait, and let the next one come after a gap `g`. Sent now, the waiting ones are done after `a + b·n`, and the
-//! next one, which must wait for that, after another `a + b`. Held until it comes, all are done after
-//! `g + a + b·(n + 1)`. Over all requests, holding gains
+//! this one learns the model by least squares over recent batches. Let a batch of `n` instances that runs alone take
+//! `a + b·n`. There are two waits.
+//!
+//! **For one more request**, when a batch may leave. Let `r` requests wait, and let the next one come after a gap `g`.
+//! Sent now, the waiting ones are done after `a + b·n`, and the next one, which has to wait for that, after another
+//! `a + b`. Held until it comes, all are done after `g + a + b·(n + 1)`. Over all requests, holding gains
 //!
 //! ```text
 //!   gain(g) = a − (r + 1)·g − r·b
 //! ```
 //!
-//! and costs `r·h` if no request comes within `h`. The distribution of recent gaps says how likely either is, so the best
+//! and costs `r·h` if no request comes within `h`. Behind the return of a batch its clients come back in a burst of `k`,
+//! with gaps `c` between them, and then the gain is `k·(a − r·b) − r·(g + (k − 1)·c) − g`. The distribution of recent gaps says how likely either is, so the best
 //! `h` is where the expected gain is largest; where none is positive nothing is held. No polling, no probing: a lone
 //! client's next request never comes before its answer, which the gaps show, so it never waits.
 //!
-//! The server's time for a batch counts from the return of the one before, if that was later than its departure: while
-//! several run, a server that does one thing at a time has not begun, and one that does several needs, per batch, less.
+//! **For a batch that runs to return**, when there is a place beside it. How much that one delays another is learnt as
+//! the share `s` of their common time: 1 where the server does one thing at a time, 0 where it does both as fast as one.
+//! Let the running one be back after `t`, and `k` requests come until then. Sent now, the waiting ones are done after
+//! `s·t + a + b·r`, and those `k`, sent at `t`, are delayed by the rest of that. Held, all leave together. That gains
 //!
-//! Not here: the limit of the wait ([`super::queue`]).
+//! ```text
+//!   k·(s·(a + b·r − (1 − s)·t) − b·r) − r·((1 − s)·t + b·k)
+//! ```
+//!
+//! Not here: full batches, which never wait, and the limit of every wait ([`super::queue`]).
 
 use std::time::{Duration, Instant};
 
-/// What was seen of one key's arrivals and of the server's times.
+/// What was seen of one key's arrivals.
 #[derive(Debug, Default)]
 pub struct Pace {
+    /// From one arrival to the next.
     gaps: Gaps,
-    service: Line,
+    /// From a batch's return to the first arrival behind it: whoever was answered comes back.
+    gaps_behind_return: Gaps,
+    /// Arrivals between two returns: the mean, and those since the last one.
+    burst: f64,
+    since_return: f64,
     /// Mean instances of a request.
     size: f64,
     last_arrival: Option<Instant>,
 }
 
+/// What was seen of the server's times.
+#[derive(Debug, Default)]
+pub struct Server {
+    /// Seconds over instances, of batches that left when no other ran.
+    alone: Line,
+    /// How much of the time beside another batch delays one: 0 to 1.
+    overlap: f64,
+}
+
 /// How much an observation counts when the next one has come: the last fifty or so decide.
 const DECAY: f64 = 0.98;
+/// The same for what is seen once per batch or less.
+const RARE_DECAY: f64 = 0.8;
 /// Gaps are sorted by powers of two of microseconds: up to 1 µs, 2 µs, … 8 s.
 const GAP_CLASSES: usize = 24;
 
 impl Pace {
-    /// A request has come.
-    pub fn arrived(&mut self, instances: usize, now: Instant) {
-        if let Some(last) = self.last_arrival.replace(now) {
-            self.gaps.add(now.saturating_duration_since(last));
+    /// A request has come. `last_return`: when a batch last returned.
+    pub fn arrived(&mut self, instances: usize, now: Instant, last_return: Option<Instant>) {
+        let last_arrival = self.last_arrival.replace(now);
+        if let Some(last_arrival) = last_arrival {
+            self.gaps.add(now.saturating_duration_since(last_arrival));
         }
+        if let Some(last_return) = last_return.filter(|_| last_return > last_arrival) {
+            self.gaps_behind_return.add(now.saturating_duration_since(last_return));
+            self.burst = self.burst * RARE_DECAY + self.since_return * (1.0 - RARE_DECAY);
+            self.since_return = 0.0;
+        }
+        self.since_return += 1.0;
         let instances = count(instances);
         self.size = if self.size == 0.0 { instances } else { self.size * DECAY + instances * (1.0 - DECAY) };
     }
 
-    /// The server needed this long for a batch.
-    pub fn served(&mut self, instances: usize, time: Duration) {
-        self.service.add(count(instances), time.as_secs_f64());
-    }
-
-    /// Until when a batch of so many requests should wait for another one; `None`: it should not.
-    pub fn hold_until(&self, requests: usize) -> Option<Instant> {
-        let (per_batch, per_instance) = self.service.coefficients()?;
+    /// Until when so many requests should wait for another one; `None`: they should not. `is_last_place`: no other batch
+    /// can leave after this one before one returns.
+    pub fn hold_until(
+        &self,
+        requests: usize,
+        server: &Server,
+        is_last_place: bool,
+        last_return: Option<Instant>,
+    ) -> Option<Instant> {
+        let is_behind_return = last_return > self.last_arrival;
+        let gaps = if is_behind_return { &self.gaps_behind_return } else { &self.gaps };
+        let (per_batch, per_instance) = server.alone.coefficients()?;
         let requests = count(requests);
-        let gain = |gap: f64| per_batch - (requests + 1.0) * gap - requests * per_instance * self.size;
+        // What the next request would have to wait for: this batch, as far as the server works on it alone, or half a
+        // batch until there is a place.
+        let waits = if is_last_place { server.overlap.max(0.5) } else { server.overlap };
+        // Behind a return they come in a burst, and all of it gains.
+        let (coming, rest) = if is_behind_return {
+            (self.burst.max(1.0), (self.burst - 1.0).max(0.0) * self.gaps.median())
+        } else {
+            (1.0, 0.0)
+        };
+        let each = waits * per_batch - requests * per_instance * self.size;
+        let gain = |gap: f64| coming * each - requests * (gap + rest) - gap;
         let (mut likely, mut gained, mut best) = (0.0, 0.0, (0.0, 0.0));
-        for (class, share) in self.gaps.shares().enumerate() {
+        for (class, share) in gaps.shares().enumerate() {
             likely += share;
             gained += share * gain(Gaps::middle(class));
             let hold = Gaps::end(class);
@@ -66,7 +112,34 @@ impl Pace {
                 best = (expected, hold);
             }
         }
-        (best.1 > 0.0).then_some(self.last_arrival? + Duration::from_secs_f64(best.1))
+        let last = last_return.max(self.last_arrival)?;
+        (best.1 > 0.0).then_some(last + Duration::from_secs_f64(best.1))
+    }
+
+    /// Whether so many requests should wait for a batch that has been running for so long and has so many instances.
+    pub fn waits_for_return(&self, requests: usize, running: (usize, Duration), server: &Server) -> bool {
+        let Some((per_batch, per_instance)) = server.alone.coefficients() else { return false };
+        let (waiting, share, per_request) = (count(requests), server.overlap, per_instance * self.size);
+        let left = (per_batch + per_instance * count(running.0) - running.1.as_secs_f64()).max(0.0);
+        // In a closed loop those that are about to be answered come back; else the rate decides, which is no less.
+        let coming = (count(running.0) / self.size.max(1.0)).max(1.0);
+        let delay = share * (per_batch + per_request * waiting - (1.0 - share) * left) - per_request * waiting;
+        coming * delay > waiting * ((1.0 - share) * left + per_request * coming)
+    }
+}
+
+impl Server {
+    /// A batch that left when no other ran has taken this long.
+    pub fn served_alone(&mut self, instances: usize, time: Duration) {
+        self.alone.add(count(instances), time.as_secs_f64());
+    }
+
+    /// A batch that left when another ran has taken this long, for so much of which the other one ran too.
+    pub fn served_beside(&mut self, instances: usize, time: Duration, common: Duration) {
+        let Some((per_batch, per_instance)) = self.alone.coefficients() else { return };
+        let delay = time.as_secs_f64() - per_batch - per_instance * count(instances);
+        let share = if common.is_zero() { 0.0 } else { (delay / common.as_secs_f64()).clamp(0.0, 1.0) };
+        self.overlap = self.overlap * RARE_DECAY + share * (1.0 - RARE_DECAY);
     }
 }
 
@@ -89,6 +162,16 @@ impl Gaps {
     fn shares(&self) -> impl Iterator<Item = f64> {
         let total = self.total.max(1.0);
         self.weights.iter().map(move |weight| weight / total)
+    }
+
+    /// In seconds.
+    fn median(&self) -> f64 {
+        let mut half = 0.5;
+        let class = self.shares().position(|share| {
+            half -= share;
+            half <= 0.0
+        });
+        class.map_or(0.0, Self::middle)
     }
 
     /// The longest gap of a class, in seconds.
@@ -145,28 +228,30 @@ mod tests {
 
     const MICRO: Duration = Duration::from_micros(1);
 
-    /// A pace that has seen arrivals with these gaps, over and over, and batches of a server of 5 ms + 0.1 ms each.
-    fn pace(gaps: &[u32]) -> (Pace, Instant) {
+    /// A server of 5 ms + 0.1 ms for each instance that does one thing at a time.
+    fn server() -> Server {
+        let mut server = Server::default();
+        for size in (1..=8).cycle().take(200) {
+            let alone = 5000 * MICRO + u32::try_from(size).unwrap() * 100 * MICRO;
+            server.served_alone(size, alone);
+            server.served_beside(size, alone + 3000 * MICRO, 3000 * MICRO);
+        }
+        server
+    }
+
+    /// How long is waited after arrivals with these gaps, over and over.
+    fn hold(gaps: &[u32], requests: usize) -> Option<Duration> {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         for gap in gaps.iter().cycle().take(500) {
             now += *gap * MICRO;
-            pace.arrived(1, now);
+            pace.arrived(1, now, None);
         }
-        for size in (1..=8).cycle().take(200) {
-            pace.served(size, 5000 * MICRO + u32::try_from(size).unwrap() * 100 * MICRO);
-        }
-        (pace, now)
-    }
-
-    fn hold(gaps: &[u32], requests: usize) -> Option<Duration> {
-        let (pace, now) = pace(gaps);
-        pace.hold_until(requests).map(|until| until - now)
+        pace.hold_until(requests, &server(), true, None).map(|until| until - now)
     }
 
     #[test]
     fn the_line_is_that_of_the_server() {
-        let (pace, _) = pace(&[1000]);
-        let (per_batch, per_instance) = pace.service.coefficients().unwrap();
+        let (per_batch, per_instance) = server().alone.coefficients().unwrap();
         assert!((per_batch - 5e-3).abs() < 1e-5 && (per_instance - 1e-4).abs() < 1e-6, "{per_batch} {per_instance}");
     }
 
@@ -186,10 +271,38 @@ mod tests {
     }
 
     #[test]
+    fn those_that_were_answered_are_waited_for() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let mut back = None;
+        for _ in 0..100 {
+            pace.arrived(1, now + 100 * MICRO, back);
+            now += 6000 * MICRO;
+            back = Some(now);
+        }
+        let held = pace.hold_until(4, &server(), false, back).map(|until| until - now);
+        assert_eq!(held, Some(128 * MICRO));
+        assert_eq!(pace.hold_until(4, &server(), false, None), None);
+    }
+
+    #[test]
     fn nothing_is_known_of_a_server_that_has_not_answered() {
         let mut pace = Pace::default();
-        pace.arrived(1, Instant::now());
-        assert_eq!(pace.hold_until(1), None);
+        pace.arrived(1, Instant::now(), None);
+        assert_eq!(pace.hold_until(1, &Server::default(), true, None), None);
+        assert!(!pace.waits_for_return(1, (1, MICRO), &Server::default()));
+    }
+
+    #[test]
+    fn a_return_is_waited_for_only_where_the_server_does_one_thing_at_a_time() {
+        let mut pace = Pace::default();
+        pace.arrived(1, Instant::now(), None);
+        let mut server = server();
+        assert!(server.overlap > 0.99);
+        assert!(pace.waits_for_return(16, (16, 1000 * MICRO), &server));
+        assert!(!pace.waits_for_return(60, (4, 1000 * MICRO), &server), "too many would wait for too few");
+        (0..20).for_each(|_| server.served_beside(8, 5800 * MICRO, 3000 * MICRO));
+        assert!(server.overlap < 0.02);
+        assert!(!pace.waits_for_return(16, (16, 1000 * MICRO), &server));
     }
 
     #[test]
@@ -202,3 +315,7 @@ mod tests {
         assert!((height - 2.0).abs() < 0.02 && slope == 0.0, "{height} {slope}");
     }
 }
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod simulation;

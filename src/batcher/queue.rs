@@ -19,82 +19,10 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use super::batch::{Batch, Part, Receipt, Rules, Ticket, Trigger};
 use super::key::Key;
-use super::pace::Pace;
+use super::pace::{Pace, Server};
 use crate::config::{BATCH_LANES_KEPT, BatchPolicy};
-
-/// What the queue was told once.
-#[derive(Debug, Clone, Copy)]
-pub struct Rules {
-    /// When a batch leaves.
-    pub policy: BatchPolicy,
-    /// Instances in a batch at most.
-    pub cap: usize,
-    /// Longest wait.
-    pub max_latency: Duration,
-    /// Batches that run at once at most.
-    pub concurrency: usize,
-}
-
-/// Names a request: the worker it came from, its connection's slot there, and the connection's serial. A connection has
-/// one request waiting at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    /// The worker's number.
-    pub worker: usize,
-    /// The connection's slot.
-    pub key: usize,
-    /// The connection's serial.
-    pub serial: u64,
-}
-
-/// Requests that leave together.
-#[derive(Debug)]
-pub struct Batch<R> {
-    /// In order of arrival.
-    pub members: Vec<R>,
-    /// Of all members together; of the part, if it is one.
-    pub instances: usize,
-    /// Why it leaves now.
-    pub trigger: Trigger,
-    /// The one member has more instances than a batch may have, and these are the ones that leave now.
-    pub part: Option<Part>,
-    /// To be given back when the batch returns.
-    pub receipt: Receipt,
-}
-
-/// A part of a request that is too large for one batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Which one.
-    pub number: usize,
-    /// How many there are.
-    pub of: usize,
-    /// Instances of every part but the last, which has the rest.
-    pub size: usize,
-}
-
-/// Why a batch leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// It has as many instances as it may have, or no room for the next request.
-    Full,
-    /// Its oldest request has waited long enough.
-    Latency,
-    /// There is a place for it, and waiting does not pay.
-    Eager,
-    /// The agent is about to stop.
-    Drain,
-}
-
-/// What the queue remembers of a batch that runs.
-#[derive(Debug, Clone, Copy)]
-pub struct Receipt {
-    lane: usize,
-    serial: u64,
-    instances: usize,
-    left: Instant,
-}
 
 /// The waiting requests, and the number of running batches.
 #[derive(Debug)]
@@ -109,9 +37,14 @@ pub struct Queue<R> {
     /// Lanes without requests whose pace is kept, the longest empty first.
     kept: VecDeque<usize>,
     arrivals: u64,
-    serial: u64,
-    running: usize,
+    batches: u64,
+    /// The longest-running first.
+    running: VecDeque<Receipt>,
     last_return: Option<Instant>,
+    /// What `adaptive` has learnt of the server.
+    server: Server,
+    /// Lanes that `adaptive` lets wait for a return.
+    held: Vec<usize>,
     is_draining: bool,
 }
 
@@ -130,12 +63,11 @@ struct Entry<R> {
 #[derive(Debug)]
 struct Lane {
     key: Key,
-    serial: u64,
     /// By number, so in order of arrival.
     requests: VecDeque<u64>,
     instances: usize,
     due: Option<Instant>,
-    /// What `adaptive` has learnt.
+    /// What `adaptive` has learnt of its arrivals.
     pace: Option<Box<Pace>>,
 }
 
@@ -151,9 +83,11 @@ impl<R: Clone> Queue<R> {
             due: BTreeSet::new(),
             kept: VecDeque::new(),
             arrivals: 0,
-            serial: 0,
-            running: 0,
+            batches: 0,
+            running: VecDeque::new(),
             last_return: None,
+            server: Server::default(),
+            held: Vec::new(),
             is_draining: false,
         }
     }
@@ -169,8 +103,10 @@ impl<R: Clone> Queue<R> {
         of_key.requests.push_back(number);
         of_key.instances += instances;
         if let Some(pace) = &mut of_key.pace {
-            pace.arrived(instances, now);
+            pace.arrived(instances, now, self.last_return);
         }
+        // One more that waits may tip the scales.
+        self.held.retain(|held| *held != lane);
         self.schedule(lane);
     }
 
@@ -182,26 +118,62 @@ impl<R: Clone> Queue<R> {
 
     /// A batch that may leave now.
     pub fn take(&mut self, now: Instant) -> Option<Batch<R>> {
-        let &(due, lane) = self.due.first()?;
-        if self.running >= self.rules.concurrency || (due > now && !self.is_draining) {
-            return None;
-        }
+        let lane = self.next_lane(now)?;
         let trigger = self.trigger(lane);
         let batch = self.batch_of(lane, trigger, now)?;
-        self.running += 1;
+        self.running.push_back(batch.receipt);
+        self.batches += 1;
         self.schedule(lane);
         Some(batch)
     }
 
+    /// The lane that is due first, if anything may leave.
+    fn next_lane(&mut self, now: Instant) -> Option<usize> {
+        loop {
+            let &(due, lane) = self.due.first()?;
+            if self.running.len() >= self.rules.concurrency || (due > now && !self.is_draining) {
+                return None;
+            }
+            if self.waits_for_return(lane, now) {
+                self.held.push(lane);
+            }
+            // What has happened since it was scheduled may have made it worth waiting.
+            self.schedule(lane);
+            if self.is_draining || self.lanes[lane].due.is_some_and(|due| due <= now) {
+                return Some(lane);
+            }
+        }
+    }
+
+    /// Whether a lane that is due gains by waiting for a running batch ([`super::pace`]).
+    fn waits_for_return(&self, number: usize, now: Instant) -> bool {
+        let lane = &self.lanes[number];
+        let (Some(pace), Some(running)) = (&lane.pace, self.running.front()) else { return false };
+        let oldest = lane.requests.front().and_then(|first| self.waiting.get(first));
+        let is_late = oldest.is_none_or(|oldest| now >= oldest.arrived + self.rules.max_latency);
+        if self.is_draining || is_late || lane.instances >= self.rules.cap {
+            return false;
+        }
+        let so_far = (running.instances, now.saturating_duration_since(running.left));
+        // What is not done is not learnt of: now and then the opposite is tried.
+        pace.waits_for_return(lane.requests.len(), so_far, &self.server) != self.batches.is_multiple_of(TRIED_EVERY)
+    }
+
     /// A batch has come back, be it with an error.
     pub fn returned(&mut self, receipt: Receipt, now: Instant) {
-        self.running = self.running.saturating_sub(1);
-        // What the server needed for it: while it is busy with another, ours has not begun.
-        let began = self.last_return.map_or(receipt.left, |last| last.max(receipt.left));
+        self.running.retain(|running| running.number != receipt.number);
+        let time = now.saturating_duration_since(receipt.left);
+        if receipt.is_beside {
+            let common = self.last_return.map_or(Duration::ZERO, |last| last.saturating_duration_since(receipt.left));
+            self.server.served_beside(receipt.instances, time, common);
+        } else {
+            self.server.served_alone(receipt.instances, time);
+        }
         self.last_return = Some(now);
-        let lane = self.lanes.get_mut(receipt.lane).filter(|lane| lane.serial == receipt.serial);
-        if let Some(pace) = lane.and_then(|lane| lane.pace.as_mut()) {
-            pace.served(receipt.instances, now.saturating_duration_since(began));
+        for lane in std::mem::take(&mut self.held) {
+            if self.lanes.contains(lane) {
+                self.schedule(lane);
+            }
         }
     }
 
@@ -216,7 +188,7 @@ impl<R: Clone> Queue<R> {
 
     /// When there may be something to take or to expire without another call.
     pub fn next_due(&self) -> Option<Instant> {
-        let has_place = self.running < self.rules.concurrency;
+        let has_place = self.running.len() < self.rules.concurrency;
         let due = self.due.first().filter(|_| has_place).map(|(due, _)| *due);
         due.into_iter().chain(self.first_expiry().map(|first| first.1)).min()
     }
@@ -233,7 +205,7 @@ impl<R: Clone> Queue<R> {
 
     /// Batches that have left and not returned.
     pub fn running(&self) -> usize {
-        self.running
+        self.running.len()
     }
 
     /// Whether nothing waits.
@@ -254,10 +226,8 @@ impl<R: Clone> Queue<R> {
         if let Some(lane) = self.by_key.get(key) {
             return *lane;
         }
-        self.serial += 1;
         let lane = self.lanes.insert(Lane {
             key: key.clone(),
-            serial: self.serial,
             requests: VecDeque::new(),
             instances: 0,
             due: None,
@@ -271,7 +241,7 @@ impl<R: Clone> Queue<R> {
     fn schedule(&mut self, number: usize) {
         let lane = &self.lanes[number];
         let oldest = lane.requests.front().and_then(|first| self.waiting.get(first)).map(|entry| entry.arrived);
-        let due = oldest.map(|oldest| self.rules.due(lane, oldest));
+        let due = oldest.map(|oldest| self.due_of(number, oldest));
         let before = std::mem::replace(&mut self.lanes[number].due, due);
         if before != due {
             before.map(|before| self.due.remove(&(before, number)));
@@ -319,7 +289,7 @@ impl<R: Clone> Queue<R> {
             instances += entry.instances;
             members.push(entry.request);
         }
-        Some(Batch { members, instances, trigger, part: None, receipt: self.receipt(lane, instances, now) })
+        Some(Batch { members, instances, trigger, part: None, receipt: self.receipt(instances, now) })
     }
 
     fn part_of(&mut self, number: u64, lane: usize, trigger: Trigger, now: Instant) -> Option<Batch<R>> {
@@ -330,12 +300,12 @@ impl<R: Clone> Queue<R> {
         let member = if part + 1 == of { self.pop(number, lane)?.request } else { entry.request.clone() };
         let part = Part { number: part, of, size: cap };
         let instances = part.instances(all);
-        let receipt = self.receipt(lane, instances, now);
+        let receipt = self.receipt(instances, now);
         Some(Batch { members: vec![member], instances, trigger, part: Some(part), receipt })
     }
 
-    fn receipt(&self, lane: usize, instances: usize, left: Instant) -> Receipt {
-        Receipt { lane, serial: self.lanes[lane].serial, instances, left }
+    fn receipt(&self, instances: usize, left: Instant) -> Receipt {
+        Receipt { number: self.batches, instances, left, is_beside: !self.running.is_empty() }
     }
 
     /// Takes the first request of a lane out.
@@ -358,32 +328,30 @@ impl<R: Clone> Queue<R> {
         self.schedule(entry.lane);
         Some(entry)
     }
-}
 
-impl Part {
-    /// Instances of this part of a request that has so many.
-    pub fn instances(self, all: usize) -> usize {
-        self.size.min(all.saturating_sub(self.number * self.size))
-    }
-}
-
-impl Rules {
     /// When a lane may leave whose oldest request came then.
-    fn due(&self, lane: &Lane, oldest: Instant) -> Instant {
+    fn due_of(&self, number: usize, oldest: Instant) -> Instant {
+        let lane = &self.lanes[number];
         // "Full" also when the next request does not fit: no request is split for another's sake (SPEC B5).
-        if lane.instances >= self.cap {
+        if lane.instances >= self.rules.cap {
             return oldest;
         }
-        match self.policy {
-            BatchPolicy::Window => oldest + self.max_latency,
-            BatchPolicy::Eager => oldest,
-            BatchPolicy::Adaptive => {
-                let hold = lane.pace.as_ref().and_then(|pace| pace.hold_until(lane.requests.len()));
-                hold.map_or(oldest, |until| until.min(oldest + self.max_latency))
+        let latest = oldest + self.rules.max_latency;
+        match (self.rules.policy, &lane.pace) {
+            (BatchPolicy::Window, _) => latest,
+            _ if self.held.contains(&number) => latest,
+            (BatchPolicy::Adaptive, Some(pace)) => {
+                let is_last_place = self.running.len() + 1 >= self.rules.concurrency;
+                let hold = pace.hold_until(lane.requests.len(), &self.server, is_last_place, self.last_return);
+                hold.map_or(oldest, |until| until.min(latest))
             }
+            (BatchPolicy::Eager | BatchPolicy::Adaptive, _) => oldest,
         }
     }
 }
+
+/// Of so many batches one leaves the other way than what was learnt says.
+const TRIED_EVERY: u64 = 32;
 
 #[cfg(test)]
 #[path = "queue_tests.rs"]

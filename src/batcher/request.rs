@@ -2,10 +2,10 @@
 //!
 //! Not here: the way it takes ([`super::queue`]), and what it becomes ([`super::forward`]).
 
+use super::batch::Ticket;
 use super::gate::Held;
 use super::join::Joint;
 use super::key::Key;
-use super::queue::Ticket;
 use super::v1::{self, BadRequest};
 use super::v2;
 

@@ -21,7 +21,7 @@ use super::plane::{Flow, Plane, SendFrom};
 use super::relay::TURN_READS;
 use super::socket::Received;
 use crate::batcher::answer::{Answer, Failure};
-use crate::batcher::queue::Ticket;
+use crate::batcher::batch::Ticket;
 use crate::batcher::request::Unfit;
 use crate::batcher::v1::BadRequest;
 use crate::config::POOL_BYTES;

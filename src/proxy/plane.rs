@@ -21,7 +21,7 @@ use super::load::{Load, Loads};
 use super::socket::{Socket, Stream, is_exhausted};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
-use crate::batcher::{self, queue::Ticket};
+use crate::batcher::{self, batch::Ticket};
 use crate::config::{
     CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,

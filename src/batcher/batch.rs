@@ -1,0 +1,89 @@
+//! What leaves the queue: batches and parts of requests, and why.
+//!
+//! Not here: when ([`super::queue`]).
+
+use std::time::{Duration, Instant};
+
+use crate::config::BatchPolicy;
+
+/// What the queue was told once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// When a batch leaves.
+    pub policy: BatchPolicy,
+    /// Instances in a batch at most.
+    pub cap: usize,
+    /// Longest wait.
+    pub max_latency: Duration,
+    /// Batches that run at once at most.
+    pub concurrency: usize,
+}
+
+/// Names a request: the worker it came from, its connection's slot there, and the connection's serial. A connection has
+/// one request waiting at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// The worker's number.
+    pub worker: usize,
+    /// The connection's slot.
+    pub key: usize,
+    /// The connection's serial.
+    pub serial: u64,
+}
+
+/// Requests that leave together.
+#[derive(Debug)]
+pub struct Batch<R> {
+    /// In order of arrival.
+    pub members: Vec<R>,
+    /// Of all members together; of the part, if it is one.
+    pub instances: usize,
+    /// Why it leaves now.
+    pub trigger: Trigger,
+    /// The one member has more instances than a batch may have, and these are the ones that leave now.
+    pub part: Option<Part>,
+    /// To be given back when the batch returns.
+    pub receipt: Receipt,
+}
+
+/// A part of a request that is too large for one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Which one.
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Instances of every part but the last, which has the rest.
+    pub size: usize,
+}
+
+/// Why a batch leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// It has as many instances as it may have, or no room for the next request.
+    Full,
+    /// Its oldest request has waited long enough.
+    Latency,
+    /// There is a place for it, and waiting does not pay.
+    Eager,
+    /// The agent is about to stop.
+    Drain,
+}
+
+/// What the queue remembers of a batch that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Receipt {
+    /// Which batch.
+    pub(super) number: u64,
+    pub(super) instances: usize,
+    pub(super) left: Instant,
+    /// Another one ran when it left.
+    pub(super) is_beside: bool,
+}
+
+impl Part {
+    /// Instances of this part of a request that has so many.
+    pub fn instances(self, all: usize) -> usize {
+        self.size.min(all.saturating_sub(self.number * self.size))
+    }
+}
