@@ -10,6 +10,7 @@
 //! | [`agent`] | the composition root: every channel and thread, start and shutdown |
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
 //! | [`proxy`] | the data plane: accept thread, workers, exchanges, tunnels |
+//! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
 //! | `ops` | the container probe, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
@@ -23,6 +24,8 @@
 //! | main | 1 | signals, drain | – | last |
 //! | `accept` | 1 | every listener | – | its stop channel closes |
 //! | `worker-N` | one per processor, at most 4 by default | client connections, idle connections to the server, deadlines, buffers | new connections, probe results, drain | drained |
+//! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
+//! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
@@ -34,6 +37,7 @@
 //!  accept ─▶ worker ─▶ read into the worker's one buffer ─▶ head parsed in place
 //!                         ├─ a probe ─▶ answered, or parked until the prober's result
 //!                         ├─ HTTP/2 preface ─▶ tunnel
+//!                         ├─ to be batched ─▶ body collected, instances found ─▶ batcher
 //!                         └─ exchange: head rewritten behind which the body is put ─▶ one write to an idle connection
 //!  server ─▶ read ─▶ head rewritten behind which the body is put ─▶ one write to the client ─▶ keep or close
 //! ```
@@ -42,6 +46,21 @@
 //! both directions, so there is no further call for them. What can't be sent or used yet waits in a pooled buffer that
 //! belongs to the connection; an idle connection has none. One read per direction waits at most, and then that side is
 //! not read: this is the whole of back-pressure.
+//!
+//! # Life of a batch
+//!
+//! ```text
+//!  worker ─ request ─▶ batcher: lane of its key ─ full, due or a place free ─▶ forwarder: one body spliced out of all
+//!     ▲                                                                            │ one call (ureq)
+//!     └──────────────── answer: a range of the one response ◀─────────────────────┘
+//! ```
+//!
+//! A request's body is one buffer that moves from worker to batcher to forwarder. Where its instances lie is found by
+//! one walk over the bytes; no document is built, so no number, escape or key can change. The response is shared by the
+//! members of the batch, and each worker copies its clients' ranges into one write.
+//!
+//! Architecture Invariant: every request that was handed over gets exactly one answer: a member leaves its batch with its
+//! answer, and what is left when the batch is dropped, be it by a panic, is answered then.
 //!
 //! Architecture Invariant: [`http1`] and [`proxy::exchange`] know no socket, clock, thread or log. Bytes go in, bytes
 //! and decisions come out, so every split point of every message is a unit test, and a seeded simulation drives the

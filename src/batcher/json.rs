@@ -326,4 +326,4 @@ impl Nesting {
 
 #[cfg(test)]
 #[path = "json_tests.rs"]
-mod tests;
+pub(crate) mod tests;

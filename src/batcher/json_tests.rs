@@ -104,17 +104,17 @@ fn a_value_is_what_serde_json_takes() {
 }
 
 /// xorshift64*
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % limit
     }
 
-    fn json(&mut self, depth: usize) -> String {
+    pub(crate) fn json(&mut self, depth: usize) -> String {
         const ATOMS: [&str; 14] = [
             "0",
             "-1.5",

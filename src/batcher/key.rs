@@ -1,6 +1,6 @@
 //! What must be equal in all requests of a batch (SPEC B4), as bytes.
 //!
-//! Not here: which parts those are ([`super::request`], [`super::v1`], [`super::v2`]).
+//! Not here: which parts those are (the workers, [`super::v1`], [`super::v2`]).
 
 /// The parts, each behind its length, so that two lists of parts are equal only if every part is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

@@ -285,3 +285,6 @@ fn own_concurrency(policy: BatchPolicy) -> usize {
         BatchPolicy::Eager | BatchPolicy::Adaptive => BATCH_CALLS_EAGER,
     }
 }
+
+#[cfg(test)]
+mod merge_tests;

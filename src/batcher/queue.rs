@@ -5,7 +5,7 @@
 //!              └─ remove: its client left          └─ expired: waited too long (eager, adaptive)
 //! ```
 //!
-//! A [lane](Lane) holds the requests of one key in order of arrival. A policy is nothing but the time at which a lane is
+//! A lane holds the requests of one key in order of arrival. A policy is nothing but the time at which a lane is
 //! due: when it is full, at once; else `window` after the oldest request's latency, `eager` at once, `adaptive` when
 //! waiting no longer pays ([`super::pace`]). Lanes are kept in the order of their due times, requests in the order of
 //! their arrival, so every step is logarithmic in what waits.

@@ -3,20 +3,9 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::batcher::json::tests::Random;
 
 const MILLI: Duration = Duration::from_millis(1);
-
-/// xorshift64*, seeded, so that a failure can be seen again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)) >> 33).unwrap() % limit
-    }
-}
 
 fn key(number: usize) -> Key {
     let mut key = Key::default();
