@@ -362,8 +362,9 @@ pub const BATCH_CALLS_WINDOW: usize = 32;
 /// Batches in flight in `eager` and `adaptive`: one that the server works on and one that is ready when it is done.
 pub const BATCH_CALLS_EAGER: usize = 2;
 
-/// Bytes of the buffer in each direction of a forwarder's connection; larger bodies pass through it piece by piece.
-pub const BATCH_CALL_BUFFER_BYTES: usize = 32 * 1024;
+/// Bytes of the buffer in each direction of a forwarder's connection: a head must fit, [`HEAD_BYTES`] and what is added to
+/// it. Bodies pass through it piece by piece; pages that nothing was written to take no memory.
+pub const BATCH_CALL_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Keys whose arrivals `adaptive` remembers while nothing of theirs waits.
 pub const BATCH_LANES_KEPT: usize = 64;

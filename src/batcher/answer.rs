@@ -12,10 +12,12 @@ use std::sync::Arc;
 pub(crate) struct Response {
     /// The status.
     pub(crate) status: u16,
-    /// The value of `Content-Type`.
-    pub(crate) content_type: Option<Vec<u8>>,
-    /// The other field lines that clients get, each with its CRLF.
+    /// The field lines that clients get, each with its CRLF.
     pub(crate) fields: Vec<u8>,
+    /// Those that describe this body, such as `Content-Type`.
+    pub(crate) fields_of_body: Vec<u8>,
+    /// The body is compressed.
+    pub(crate) is_coded: bool,
     /// The body.
     pub(crate) body: Vec<u8>,
     /// Names the batch in V1 answers: a UUID of version 4.
@@ -56,6 +58,8 @@ pub(crate) enum Failure {
     Broken(ErrorKind),
     /// The response is no HTTP, or over a limit.
     Garbage(String),
+    /// The response is compressed, so it can't be split.
+    Coded,
     /// The response has so many predictions for so many instances; `None`: no list of them.
     Lengths { answered: Option<usize>, instances: usize },
     /// The agent's own fault.
@@ -75,14 +79,19 @@ impl Failure {
         match self {
             Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread => 503,
             Self::Timeout => 504,
-            Self::Connect(_) | Self::ConnectTimeout | Self::Broken(_) | Self::Garbage(_) | Self::Lengths { .. } => 502,
+            Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::Broken(_)
+            | Self::Garbage(_)
+            | Self::Coded
+            | Self::Lengths { .. } => 502,
             Self::Internal => 500,
         }
     }
 
     /// Whether the text is given as JSON, in the form of the model server's own errors.
     pub(crate) fn is_json(&self) -> bool {
-        matches!(self, Self::Lengths { .. })
+        matches!(self, Self::Coded | Self::Lengths { .. })
     }
 }
 
@@ -100,6 +109,7 @@ impl fmt::Display for Failure {
             Self::Broken(ErrorKind::UnexpectedEof) => f.write_str("model server: connection closed before a response"),
             Self::Broken(kind) => write!(f, "model server: {kind}"),
             Self::Garbage(what) => write!(f, "model server: bad response: {what}"),
+            Self::Coded => f.write_str("model server: a compressed response, which nobody asked for"),
             Self::Lengths { answered: Some(answered), instances } => {
                 write!(f, "model server: {answered} predictions for {instances} instances")
             }

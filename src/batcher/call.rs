@@ -10,11 +10,12 @@ use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::{Request, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::{Connector as _, NextTimeout, TcpConnector};
 use ureq::{Agent, Error, Timeout};
 
 use super::answer::{Failure, Response};
 use super::fields;
+use super::transport::ReadOnConnector;
 use crate::config::{
     BATCH_CALL_BUFFER_BYTES, BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT,
 };
@@ -58,7 +59,7 @@ impl Client {
             .max_idle_connections_per_host(connections)
             .max_idle_age(UPSTREAM_IDLE_TIMEOUT)
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::default(), Known(server));
+        let agent = Agent::with_parts(config, TcpConnector::default().chain(ReadOnConnector), Known(server));
         Self { agent, base: format!("http://{server}") }
     }
 
@@ -74,17 +75,11 @@ impl Client {
         let response = self.agent.run(request).map_err(failure)?;
         let (head, mut body) = response.into_parts();
         let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure)?;
-        if head
-            .headers
-            .get("content-encoding")
-            .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
-        {
-            return Err(Failure::Garbage("a content coding that nobody asked for".to_owned()));
-        }
         Ok(Response {
             status: head.status.as_u16(),
-            content_type: head.headers.get("content-type").map(|value| value.as_bytes().to_vec()),
-            fields: fields::for_clients(&head.headers, call.is_shared),
+            fields: fields::of_exchange(&head.headers, call.is_shared),
+            fields_of_body: fields::of_body(&head.headers),
+            is_coded: head.headers.get_all("content-encoding").iter().any(|coding| coding != "identity"),
             body,
             batch_id: batch_id(),
         })

@@ -31,25 +31,28 @@ fn values<'f>(fields: &[(&'f [u8], &'f [u8])], name: &[u8]) -> impl Iterator<Ite
     fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1)
 }
 
-/// The lines of a response's fields that its clients get; `is_shared`: there are several.
-pub(super) fn for_clients(headers: &HeaderMap, is_shared: bool) -> Vec<u8> {
+/// The lines of a response's fields that its clients get whatever becomes of its body; `is_shared`: there are several.
+pub(super) fn of_exchange(headers: &HeaderMap, is_shared: bool) -> Vec<u8> {
     let named = headers.get_all("connection").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let named: Vec<_> = named.map(|name| trim(name).to_ascii_lowercase()).collect();
-    let mut fields = Vec::new();
-    for (name, value) in headers {
-        if passes(name, is_shared) && !named.iter().any(|named| named == name.as_str().as_bytes()) {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.extend_from_slice(b": ");
-            fields.extend_from_slice(value.as_bytes());
-            fields.extend_from_slice(b"\r\n");
-        }
-    }
-    fields
+    text(headers, |name| {
+        let is_framing = matches!(
+            Kind::of(name.as_str().as_bytes()),
+            Kind::Connection | Kind::Hop | Kind::Te | Kind::TransferEncoding | Kind::ContentLength | Kind::Upgrade
+        );
+        // A cookie is for one client.
+        let is_of_one = is_shared && name == "set-cookie";
+        let is_of_hop = is_framing || name == "trailer" || named.iter().any(|named| named == name.as_str().as_bytes());
+        !is_of_hop && !is_of_one && !is_of_body(name)
+    })
 }
 
-/// `Content-Type` goes its own way. What describes the bytes of the server's body does not describe the client's; a
-/// cookie is for one client.
-fn passes(name: &HeaderName, is_shared: bool) -> bool {
+/// The lines that describe the bytes of the body, so that they hold for no other.
+pub(super) fn of_body(headers: &HeaderMap) -> Vec<u8> {
+    text(headers, is_of_body)
+}
+
+fn is_of_body(name: &HeaderName) -> bool {
     const OF_THE_BODY: [&str; 10] = [
         "content-type",
         "content-encoding",
@@ -62,13 +65,17 @@ fn passes(name: &HeaderName, is_shared: bool) -> bool {
         "etag",
         "last-modified",
     ];
-    let is_framing = matches!(
-        Kind::of(name.as_str().as_bytes()),
-        Kind::Connection | Kind::Hop | Kind::Te | Kind::TransferEncoding | Kind::ContentLength | Kind::Upgrade
-    );
-    let is_of_one = is_shared && name == "set-cookie";
-    let stays = is_framing || is_of_one || name == "trailer" || OF_THE_BODY.contains(&name.as_str());
-    !stays
+    OF_THE_BODY.contains(&name.as_str())
+}
+
+fn text(headers: &HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            lines.extend_from_slice(part);
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -105,7 +112,8 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        assert_eq!(for_clients(&headers, true), b"x-model: m\r\nx-model: n\r\n");
-        assert!(String::from_utf8(for_clients(&headers, false)).unwrap().contains("set-cookie: c\r\n"));
+        assert_eq!(of_exchange(&headers, true), b"x-model: m\r\nx-model: n\r\n");
+        assert!(String::from_utf8(of_exchange(&headers, false)).unwrap().contains("set-cookie: c\r\n"));
+        assert_eq!(of_body(&headers), b"content-type: a/b\r\netag: \"x\"\r\n");
     }
 }

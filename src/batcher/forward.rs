@@ -192,8 +192,9 @@ fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Vec<Answer> {
     let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
     let instances = counts.iter().sum();
     let shares = match &members[0].payload {
-        Payload::V1(_) => shares_v1(&counts, instances, &response),
         Payload::V2(_) if members.len() == 1 => return vec![Answer::Whole(response)],
+        _ if response.is_coded => return members.iter().map(|_| Answer::Failed(Failure::Coded)).collect(),
+        Payload::V1(_) => shares_v1(&counts, instances, &response),
         Payload::V2(_) => shares_v2(&of_v2(members), &counts, instances, &response),
     };
     shares.unwrap_or_else(|answered| {

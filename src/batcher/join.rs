@@ -53,7 +53,11 @@ impl Joint {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let responses = parts.as_mut()?;
         let response = match response {
-            Ok(response) if (200..300).contains(&response.status) => response,
+            Ok(response) if (200..300).contains(&response.status) && !response.is_coded => response,
+            Ok(response) if (200..300).contains(&response.status) => {
+                *parts = None;
+                return Some(Answer::Failed(Failure::Coded));
+            }
             other => {
                 *parts = None;
                 return Some(other.map_or_else(Answer::Failed, |response| Answer::Whole(response.into())));

@@ -12,7 +12,7 @@
 //! | [`key`] | what must be equal in a batch |
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
 //! | `fields` | which header fields a batch and its members get |
-//! | `forward`, `call` | a forwarder thread, and its HTTP client |
+//! | `forward`, `call`, `transport` | a forwarder thread, and its HTTP client |
 //! | `gate` | how much may wait |
 //!
 //! The batcher waits in one place, for a message, a receipt or the next due time, and never for a forwarder: there is
@@ -35,6 +35,7 @@ pub mod key;
 pub mod pace;
 pub mod queue;
 pub(crate) mod request;
+mod transport;
 pub mod v1;
 pub mod v2;
 

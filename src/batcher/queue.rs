@@ -32,8 +32,8 @@ pub struct Queue<R> {
     numbers: HashMap<Ticket, u64>,
     lanes: Slab<Lane>,
     by_key: HashMap<Key, usize>,
-    /// The lanes that have requests. INVARIANT: each once, at its `due`.
-    due: BTreeSet<(Instant, usize)>,
+    /// The lanes that have requests, by when they are due and then by their oldest. INVARIANT: each once, at its `due`.
+    due: BTreeSet<(Instant, u64, usize)>,
     /// Lanes without requests whose pace is kept, the longest empty first.
     kept: VecDeque<usize>,
     arrivals: u64,
@@ -66,7 +66,7 @@ struct Lane {
     /// By number, so in order of arrival.
     requests: VecDeque<u64>,
     instances: usize,
-    due: Option<Instant>,
+    due: Option<(Instant, u64)>,
     /// What `adaptive` has learnt of its arrivals.
     pace: Option<Box<Pace>>,
 }
@@ -130,7 +130,7 @@ impl<R: Clone> Queue<R> {
     /// The lane that is due first, if anything may leave.
     fn next_lane(&mut self, now: Instant) -> Option<usize> {
         loop {
-            let &(due, lane) = self.due.first()?;
+            let &(due, _, lane) = self.due.first()?;
             if self.running.len() >= self.rules.concurrency || (due > now && !self.is_draining) {
                 return None;
             }
@@ -139,7 +139,7 @@ impl<R: Clone> Queue<R> {
             }
             // What has happened since it was scheduled may have made it worth waiting.
             self.schedule(lane);
-            if self.is_draining || self.lanes[lane].due.is_some_and(|due| due <= now) {
+            if self.is_draining || self.lanes[lane].due.is_some_and(|due| due.0 <= now) {
                 return Some(lane);
             }
         }
@@ -189,7 +189,7 @@ impl<R: Clone> Queue<R> {
     /// When there may be something to take or to expire without another call.
     pub fn next_due(&self) -> Option<Instant> {
         let has_place = self.running.len() < self.rules.concurrency;
-        let due = self.due.first().filter(|_| has_place).map(|(due, _)| *due);
+        let due = self.due.first().filter(|_| has_place).map(|first| first.0);
         due.into_iter().chain(self.first_expiry().map(|first| first.1)).min()
     }
 
@@ -239,13 +239,13 @@ impl<R: Clone> Queue<R> {
 
     /// Makes the lane's place in the order of due times fit what it holds.
     fn schedule(&mut self, number: usize) {
-        let lane = &self.lanes[number];
-        let oldest = lane.requests.front().and_then(|first| self.waiting.get(first)).map(|entry| entry.arrived);
-        let due = oldest.map(|oldest| self.due_of(number, oldest));
+        let first = self.lanes[number].requests.front().copied();
+        let oldest = first.and_then(|first| Some((self.waiting.get(&first)?.arrived, first)));
+        let due = oldest.map(|(arrived, first)| (self.due_of(number, arrived), first));
         let before = std::mem::replace(&mut self.lanes[number].due, due);
         if before != due {
-            before.map(|before| self.due.remove(&(before, number)));
-            due.map(|due| self.due.insert((due, number)));
+            before.map(|(due, first)| self.due.remove(&(due, first, number)));
+            due.map(|(due, first)| self.due.insert((due, first, number)));
         }
         match (before, due) {
             (None, Some(_)) => self.kept.retain(|kept| *kept != number),

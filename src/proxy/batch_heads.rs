@@ -12,7 +12,7 @@ use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::RequestHead;
 
-const JSON: &[u8] = b"application/json";
+const JSON: &[u8] = b"Content-Type: application/json\r\n";
 
 /// What of a request's head goes on. Framing is the batch's own; nobody could pass trailers on or split a compressed
 /// response, so they are not asked for; the agent has answered `Expect` itself.
@@ -51,20 +51,16 @@ pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, version: Version,
         Answer::Predictions { response, range } => {
             let parts =
                 [V1_BEFORE_ID, &response.batch_id, V1_BEFORE_PREDICTIONS, &response.body[range.clone()], V1_END];
-            write_response(out, response, Some(JSON), &parts, version, connection);
+            write_response(out, response, JSON, &parts, version, connection);
         }
         Answer::Whole(response) => {
-            let content_type = response.content_type.as_deref();
-            write_response(out, response, content_type, &[&response.body], version, connection);
+            write_response(out, response, &response.fields_of_body, &[&response.body], version, connection);
         }
-        Answer::Rebuilt { response, body } => {
-            write_response(out, response, Some(JSON), &[body], version, connection);
-        }
+        Answer::Rebuilt { response, body } => write_response(out, response, JSON, &[body], version, connection),
         Answer::Failed(failure) if failure.is_json() => {
             // The text has no character that JSON escapes.
             let text = format!("{{\"error\":\"{failure}\"}}");
-            let message =
-                Message { status: failure.status(), content_type: Some(JSON), fields: b"", body: &[text.as_bytes()] };
+            let message = Message { status: failure.status(), fields: [JSON, b""], body: &[text.as_bytes()] };
             write(out, &message, version, connection);
         }
         Answer::Failed(failure) => {
@@ -79,20 +75,19 @@ pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, version: Version,
 /// An answer in its parts.
 struct Message<'m> {
     status: u16,
-    content_type: Option<&'m [u8]>,
-    fields: &'m [u8],
+    fields: [&'m [u8]; 2],
     body: &'m [&'m [u8]],
 }
 
 fn write_response(
     out: &mut Vec<u8>,
     response: &Response,
-    content_type: Option<&[u8]>,
+    fields_of_body: &[u8],
     body: &[&[u8]],
     version: Version,
     connection: Connection,
 ) {
-    let message = Message { status: response.status, content_type, fields: &response.fields, body };
+    let message = Message { status: response.status, fields: [fields_of_body, &response.fields], body };
     write(out, &message, version, connection);
 }
 
@@ -100,10 +95,7 @@ fn write(out: &mut Vec<u8>, message: &Message<'_>, version: Version, connection:
     write_status(out, version, message.status);
     out.extend_from_slice(reason(message.status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    if let Some(content_type) = message.content_type {
-        write_field(out, "Content-Type", &[content_type]);
-    }
-    out.extend_from_slice(message.fields);
+    message.fields.iter().for_each(|lines| out.extend_from_slice(lines));
     // Neither has a body, and so no length of one (RFC 9110 §8.6).
     let has_body = !matches!(message.status, 204 | 304);
     if has_body {
