@@ -14,6 +14,20 @@
 )]
 
 mod abstract_socket;
+mod batcher_bytes;
+mod batcher_connections;
+mod batcher_crosstalk;
+mod batcher_drain;
+mod batcher_failures;
+mod batcher_json;
+mod batcher_keys;
+mod batcher_limits;
+mod batcher_messages;
+mod batcher_policies;
+mod batcher_responses;
+mod batcher_support;
+mod batcher_upstream;
+mod batcher_v2;
 mod cost;
 mod deadlines;
 mod drain;
