@@ -10,15 +10,13 @@ use std::time::Duration;
 use ureq::config::Config;
 use ureq::http::{Request, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Connector as _, NextTimeout, TcpConnector};
+use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error, Timeout};
 
 use super::answer::{Failure, Response};
 use super::fields;
-use super::transport::ReadOnConnector;
-use crate::config::{
-    BATCH_CALL_BUFFER_BYTES, BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT,
-};
+use super::transport::WireConnector;
+use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
 
 /// A client of the model server. Clones share their idle connections.
 #[derive(Clone)]
@@ -35,6 +33,8 @@ pub(super) struct Call<'c> {
     /// Names and values.
     pub(super) fields: &'c [(&'c [u8], &'c [u8])],
     pub(super) body: &'c [u8],
+    /// Names the batch.
+    pub(super) batch_id: [u8; 36],
     /// Several clients share the response.
     pub(super) is_shared: bool,
 }
@@ -51,15 +51,15 @@ impl Client {
             .accept_encoding("")
             .user_agent("")
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            // A server that takes no bytes does not answer either.
+            .timeout_per_write(timeout)
             .timeout_recv_response(timeout)
             .max_response_header_size(HEAD_BYTES)
-            .input_buffer_size(BATCH_CALL_BUFFER_BYTES)
-            .output_buffer_size(BATCH_CALL_BUFFER_BYTES)
             .max_idle_connections(connections)
             .max_idle_connections_per_host(connections)
             .max_idle_age(UPSTREAM_IDLE_TIMEOUT)
             .build();
-        let agent = Agent::with_parts(config, TcpConnector::default().chain(ReadOnConnector), Known(server));
+        let agent = Agent::with_parts(config, WireConnector, Known(server));
         Self { agent, base: format!("http://{server}") }
     }
 
@@ -81,12 +81,13 @@ impl Client {
             fields_of_body: fields::of_body(&head.headers),
             is_coded: head.headers.get_all("content-encoding").iter().any(|coding| coding != "identity"),
             body,
-            batch_id: batch_id(),
+            batch_id: call.batch_id,
         })
     }
 }
 
-fn batch_id() -> [u8; 36] {
+/// A name for a batch: a UUID of version 4.
+pub(super) fn batch_id() -> [u8; 36] {
     let mut text = [0; 36];
     uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
     text

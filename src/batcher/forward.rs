@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Outbox;
 use super::answer::{Answer, Failure, Response};
 use super::batch::{Batch, Part, Receipt};
-use super::call::{Call, Client};
+use super::call::{Call, Client, batch_id};
 use super::fields;
 use super::request::{Payload, Request};
 use super::v1;
@@ -89,10 +89,12 @@ impl Forwarder {
     fn answers(&self, members: &[Arc<Request>]) -> Option<Vec<Answer>> {
         let [first, others @ ..] = members else { return None };
         let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
+        let batch_id = batch_id();
         let call = Call {
+            batch_id,
             target: first.head.target(),
             fields: &fields::common(first.head.fields(), &other_fields),
-            body: &merged(members),
+            body: &merged(members, &batch_id),
             is_shared: members.len() > 1,
         };
         match self.client.post(&call) {
@@ -117,6 +119,7 @@ impl Forwarder {
                 target: request.head.target(),
                 fields: &fields::common(request.head.fields(), &[]),
                 body: &joint.body(request, part),
+                batch_id: batch_id(),
                 is_shared: false,
             })
         }));
@@ -160,14 +163,20 @@ impl Drop for Pending {
 }
 
 /// The body of the one call for all; a single member's is its own, byte for byte.
-fn merged(members: &[Arc<Request>]) -> Vec<u8> {
+fn merged(members: &[Arc<Request>], batch_id: &[u8]) -> Vec<u8> {
     if let [only] = members {
         return only.body.clone();
     }
     // INVARIANT: the key of a lane holds the path, so all have the same protocol.
     match &members[0].payload {
         Payload::V1(_) => v1::merge(&of_v1(members)),
-        Payload::V2(_) => v2::merge(&of_v2(members), NewId::None),
+        Payload::V2(_) => {
+            // Where ids are used at all the batch has one too: the KServe SDK's servers can't answer without it.
+            let bodies = of_v2(members);
+            let has_id = bodies.iter().any(|(body, tensors)| tensors.id(body).is_some());
+            let id = [b"\"", batch_id, b"\""].concat();
+            v2::merge(&bodies, if has_id { NewId::This(&id) } else { NewId::AsSent })
+        }
     }
 }
 
@@ -223,8 +232,11 @@ fn shares_v2(
         return Err(Some(tensors.rows));
     }
     let runs = tensors.split(&response.body, counts);
+    // An id that the server took from the batch's is nobody's; one of its own making is as good as any.
+    let batch_id = [b"\"", &response.batch_id[..], b"\""].concat();
+    let own_id = if tensors.id(&response.body) == Some(&batch_id[..]) { NewId::None } else { NewId::AsSent };
     let share = |(number, (body, request)): (usize, &(&[u8], &Tensors))| {
-        let id = request.id(body).map_or(NewId::AsSent, NewId::This);
+        let id = request.id(body).map_or(own_id, NewId::This);
         let body = tensors.part(&response.body, &runs, number, counts[number], id);
         Answer::Rebuilt { response: Arc::clone(response), body }
     };

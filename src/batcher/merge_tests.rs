@@ -102,10 +102,10 @@ fn every_v2_client_gets_its_own_rows_and_its_own_id() {
         let tensors: Vec<Tensors> =
             bodies.iter().map(|body| Tensors::of_request(body, &mut Key::default()).unwrap()).collect();
         let parts: Vec<(&[u8], &Tensors)> = bodies.iter().map(|body| &body[..]).zip(&tensors).collect();
-        let merged = v2::merge(&parts, NewId::None);
+        let merged = v2::merge(&parts, NewId::This(b"\"of the batch\""));
         let all = clients.concat();
         assert_eq!(rows_of(&merged, "inputs"), (all.len(), all.concat()));
-        assert!(!members(&merged).contains_key("id"));
+        assert_eq!(members(&merged)["id"].get(), "\"of the batch\"");
 
         let response = tensor_body("outputs", None, &all, nested_down);
         let outputs = Tensors::of_response(&response).unwrap();
@@ -123,6 +123,6 @@ fn every_v2_client_gets_its_own_rows_and_its_own_id() {
         // And the parts make the whole again.
         let found: Vec<Tensors> = answers.iter().map(|answer| Tensors::of_response(answer).unwrap()).collect();
         let parts: Vec<(&[u8], &Tensors)> = answers.iter().map(|answer| &answer[..]).zip(&found).collect();
-        assert_eq!(rows_of(&v2::merge(&parts, NewId::None), "outputs"), (all.len(), all.concat()));
+        assert_eq!(rows_of(&v2::merge(&parts, NewId::AsSent), "outputs"), (all.len(), all.concat()));
     }
 }

@@ -86,6 +86,9 @@ pub enum ServerCloses {
     EndsBody,
     /// It answered before it had the whole request.
     RequestUnfinished,
+    /// It answered 500. Starlette, and with it the KServe SDK, answers an exception that nobody caught with a 500 that
+    /// keeps the connection, and then closes it; a request that met that close would be lost.
+    Failed,
     /// Its fields promise a body that must not be there: a 204 with a length, a 304 with a coding.
     Contradiction,
 }
@@ -257,6 +260,8 @@ impl Exchange {
             Some(ServerCloses::EndsBody)
         } else if !self.has_request() {
             Some(ServerCloses::RequestUnfinished)
+        } else if head.status == 500 {
+            Some(ServerCloses::Failed)
         } else if contradicts {
             Some(ServerCloses::Contradiction)
         } else if keeps {

@@ -222,3 +222,32 @@ fn a_server_that_comes_back_is_found_again() {
     client.send(predict(&["3"]));
     assert_eq!(predictions(&client.response()), ["3"]);
 }
+
+/// Answers its first request with a 500 that keeps the connection, and closes it when the next one has come, as Starlette
+/// does with an exception that nobody caught.
+fn closing_behind_a_500(mut peer: Peer) {
+    while let Some(request) = peer.request() {
+        if request.text().contains("bad") {
+            peer.wire.send("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops");
+            // A close now would be seen in time; this one is met by the next request.
+            let _ = peer.wire.fill(std::time::Instant::now() + Duration::from_millis(50));
+            return peer.wire.reset();
+        }
+        peer.wire.send(echo(&request));
+    }
+}
+
+#[test]
+fn a_connection_that_carried_a_500_is_not_used_again() {
+    let server = Server::start(closing_behind_a_500);
+    let agent = batching(&server, &["--max-batchsize=2", NEVER]);
+    let bad = instances_body(&["\"bad\""]);
+    let got = together(&agent, &[post(PATH, "", &bad), post(PATH, "", &instances_body(&["1"]))]);
+    assert_eq!(got.iter().map(Message::status).collect::<Vec<_>>(), [500, 200]);
+    // The same without a batch.
+    let mut client = agent.connect();
+    for (instance, status) in [("\"bad\"", 500), ("1", 200), ("\"bad\"", 500), ("2", 200)] {
+        client.send(post("/v1/models/m:explain", "", &instances_body(&[instance])));
+        assert_eq!(client.response().status(), status);
+    }
+}
