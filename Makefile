@@ -7,6 +7,9 @@ VENV := $(TARGET)/venv
 # The stamp is the list that was installed; another list makes the environment anew. All pins are wheels, and the list
 # is complete: no resolver, no compiler, no package that is not in it.
 VENV_READY := $(VENV)/requirements.txt
+# MLServer's packages, which do not go with the KServe SDK's; its list says why.
+MLSERVER := $(TARGET)/mlserver
+MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 # Python's compiled files go to target, not beside the tests.
 PYTHON := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache $(VENV)/bin/python
 
@@ -51,9 +54,10 @@ test-cases: $(RELEASE) ## the message cases through the running agent
 
 # Only some of them: make test-real PYTEST='-k grpc -x'
 .PHONY: test-real
-test-real: $(VENV_READY) ## the KServe SDK's server, grpcio, websockets, curl and a gibibyte through the agent
+test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, grpcio, websockets, curl and a gibibyte through the agent
 	cargo build --locked --bin kserve-agent --example model_server
 	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
+	MLSERVER_PACKAGES=$(MLSERVER) \
 	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
 
 $(VENV_READY): tests/real/requirements.txt
@@ -62,10 +66,24 @@ $(VENV_READY): tests/real/requirements.txt
 		--only-binary :all: --requirement $<
 	cp $< $@
 
+$(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
+	rm -rf $(MLSERVER)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--ignore-requires-python --only-binary :all: --target $(MLSERVER) --requirement $<
+	cp $< $@
+
 .PHONY: bench
 bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
 	@.ci/tools nginx haproxy wrk
 	python3 benches/proxy.py $(RELEASE) $(BENCH)
+
+# Some of it: make bench-batcher BENCH='--only iris,sweep --rounds 3'
+.PHONY: bench-batcher
+bench-batcher: $(RELEASE) $(VENV_READY) ## the batcher in front of servers with a known cost and of the KServe SDK's own
+	@.ci/tools wrk
+	$(STATIC) cargo build --locked --release --target $(HOST) --example model_server
+	python3 benches/batcher.py $(RELEASE) $(dir $(RELEASE))examples/model_server --python $(VENV)/bin/python \
+		--json $(TARGET)/bench/batcher.json $(BENCH)
 
 .PHONY: clean
 clean:

@@ -3,6 +3,7 @@
 //! engine that gives a call the cost a benchmark asks for.
 
 use std::f64::consts::TAU;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -28,11 +29,19 @@ pub(crate) struct Engine {
     cost: Cost,
     /// Held for a whole call, sleep included, when the cost model is serial: that is the point.
     turn: Mutex<()>,
+    calls: AtomicU64,
+    instances: AtomicU64,
 }
 
 impl Engine {
     pub(crate) fn new(cost: Cost) -> Self {
-        Self { classifier: Classifier::train(&data()), cost, turn: Mutex::new(()) }
+        let classifier = Classifier::train(&data());
+        Self { classifier, cost, turn: Mutex::new(()), calls: AtomicU64::new(0), instances: AtomicU64::new(0) }
+    }
+
+    /// Calls that were made, and instances in all of them: how well the callers batch.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.calls.load(Ordering::Relaxed), self.instances.load(Ordering::Relaxed))
     }
 
     /// One call: the class of each instance, in order.
@@ -41,6 +50,8 @@ impl Engine {
         let take = || self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = self.cost.serial.then(take);
         let count = u32::try_from(instances.len()).unwrap_or(u32::MAX);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.instances.fetch_add(count.into(), Ordering::Relaxed);
         let pause = self.cost.per_call + self.cost.per_instance * count;
         if !pause.is_zero() {
             thread::sleep(pause);
@@ -165,6 +176,14 @@ mod tests {
         }
         let accuracy = f64::from(u32::try_from(right).unwrap_or(0)) / 150.0;
         assert!(accuracy > 0.93, "accuracy {accuracy}");
+    }
+
+    #[test]
+    fn an_engine_counts_calls_and_instances() {
+        let engine = Engine::new(Cost::default());
+        engine.predict(&[[5.1, 3.5, 1.4, 0.2]; 3]);
+        engine.predict(&[[5.1, 3.5, 1.4, 0.2]]);
+        assert_eq!(engine.counts(), (2, 4));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! It is real where the agent can see it: keep-alive, both framings, `Expect: 100-continue`,
 //! answers that depend on the question, errors with a reason, and (for benchmarks) a cost per call
 //! and per instance. It is **not** a production server: loopback only, a fixed number of blocking
-//! threads, no TLS, no metrics, no graceful stop, and its limits are constants.
+//! threads, no TLS, no metrics but two counts, no graceful stop, and its limits are constants.
 //!
 //! ```text
 //! cargo run --release --example model_server -- --port 8080
@@ -34,7 +34,7 @@ use request::{Refusal, Request};
 
 /// Connections served at a time: one thread each, all of them started at once. Further ones wait
 /// in the kernel's backlog.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS: usize = 1024;
 /// Bounds on what one `GET /stream` may ask for, so that a typing error does not hold a thread for
 /// a year.
 const MAX_EVENTS: u64 = 100_000;
@@ -134,6 +134,7 @@ fn route<'a>(request: &Request, engine: &'a Engine) -> Reply<'a> {
         | "/v2/health/ready"
         | "/v2/models/iris"
         | "/v2/models/iris/ready"
+        | "/v2/models/iris/stats"
         | "/stream" => "GET",
         other => return Reply::error(404, format!("nothing at {other}")),
     };
@@ -151,6 +152,7 @@ fn route<'a>(request: &Request, engine: &'a Engine) -> Reply<'a> {
         "/v2/health/live" => Reply::known(json!({"live": true})),
         "/v2/health/ready" => Reply::known(json!({"ready": true})),
         "/v2/models/iris" => Reply::known(protocol::model_metadata()),
+        "/v2/models/iris/stats" => Reply::known(protocol::statistics(engine)),
         "/v2/models/iris/infer" | "/v2/models/iris/versions/1/infer" => {
             Reply::computed(protocol::v2_infer(&request.body, engine))
         }

@@ -59,6 +59,13 @@ pub(crate) fn model_metadata() -> Value {
     })
 }
 
+/// The two counts of Triton's statistics extension that say how well requests were batched.
+pub(crate) fn statistics(engine: &Engine) -> Value {
+    let (calls, instances) = engine.counts();
+    let model = json!({"name": "iris", "version": "1", "inference_count": instances, "execution_count": calls});
+    json!({"model_stats": [model]})
+}
+
 #[derive(Deserialize)]
 struct V1Request {
     instances: Vec<Instance>,
