@@ -16,12 +16,14 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::Outbox;
 use super::answer::{Answer, Failure, Response};
 use super::batch::{Batch, Part, Receipt};
+use super::bell::Bell;
 use super::call::{Call, Client, batch_id};
 use super::fields;
 use super::request::{Payload, Request};
@@ -31,14 +33,22 @@ use super::v2::{self, NewId, Tensors};
 /// What a batch of several is answered when one of its requests may be to blame (SPEC B8).
 const ASKED_AGAIN_ALONE: [u16; 5] = [400, 404, 413, 422, 500];
 
-/// One forwarder thread's ends.
+/// What the forwarder threads share.
 pub(super) struct Forwarder {
     pub(super) client: Client,
-    /// Ends when the batcher has ended.
-    pub(super) jobs: Receiver<Batch<Arc<Request>>>,
-    /// To the batcher, which counts what runs.
-    pub(super) returns: Sender<Receipt>,
+    /// To the batcher, which counts what runs. There is room for one of each thread.
+    pub(super) returns: Sender<Return>,
+    pub(super) bell: Arc<Bell>,
     pub(super) outbox: Outbox,
+}
+
+/// A batch is done.
+#[derive(Debug)]
+pub(super) struct Return {
+    /// Which forwarder has nothing to do again.
+    pub(super) forwarder: usize,
+    pub(super) receipt: Receipt,
+    pub(super) at: Instant,
 }
 
 /// Requests without an answer so far, in order. Dropping it answers them.
@@ -48,16 +58,25 @@ pub(super) struct Pending {
 }
 
 impl Forwarder {
-    /// Serves until the batcher has ended.
-    pub(super) fn run(&self) {
-        while let Ok(batch) = self.jobs.recv() {
-            let receipt = batch.receipt;
-            if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
-                log::error!("a panic has cost one batch");
+    /// Serves until the batcher has ended. `number`: this thread's.
+    pub(super) fn run(&self, number: usize, jobs: &Receiver<Batch<Arc<Request>>>) {
+        loop {
+            match jobs.try_recv() {
+                Ok(batch) => self.complete(number, batch),
+                Err(TryRecvError::Empty) => std::thread::park(),
+                Err(TryRecvError::Disconnected) => return,
             }
-            // The batcher is gone only when the process is about to be.
-            let _ = self.returns.send(receipt);
         }
+    }
+
+    fn complete(&self, number: usize, batch: Batch<Arc<Request>>) {
+        let receipt = batch.receipt;
+        if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
+            log::error!("a panic has cost one batch");
+        }
+        // The batcher is gone only when the process is about to be.
+        let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now() });
+        self.bell.ring_for_return();
     }
 
     /// Answers a batch that can't be sent.

@@ -13,11 +13,11 @@
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
 //! | `fields` | which header fields a batch and its members get |
 //! | `forward`, `call`, `transport` | a forwarder thread, and its HTTP client |
-//! | `gate` | how much may wait |
+//! | `gate`, `bell` | how much may wait, and what wakes the batcher |
 //!
-//! The batcher waits in one place, for a message, a receipt or the next due time, and never for a forwarder: there is
-//! room for every batch that may run, and forwarders are made on demand up to that number. When nothing waits it sleeps
-//! without a timeout. It ends when the workers are gone, and the forwarders end with it.
+//! The batcher waits in one place, for a message, a return or the next due time, and never for a forwarder: it gives a
+//! batch to one that has nothing to do, and makes one where there is none, up to as many as batches may run. When nothing
+//! waits it sleeps without a timeout, and returns do not wake it. It ends when the workers are gone, and the forwarders end with it.
 //!
 //! Architecture Invariant: a worker never waits for the batcher. What may wait is bounded by the gate before it is sent.
 //!
@@ -25,6 +25,7 @@
 
 pub(crate) mod answer;
 pub mod batch;
+mod bell;
 mod call;
 mod fields;
 mod forward;
@@ -40,18 +41,19 @@ pub mod v1;
 pub mod v2;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, Select, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError};
 
 use self::answer::{Answer, Failure};
-use self::batch::{Batch, Receipt, Rules, Ticket};
+use self::batch::{Batch, Rules, Ticket};
+use self::bell::{Bell, RungAtEnd};
 use self::call::Client;
-use self::forward::{Forwarder, Pending};
+use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
 pub(crate) use self::gate::Held;
 use self::join::Joint;
@@ -80,6 +82,8 @@ pub(crate) struct Handle {
     messages: Sender<Message>,
     gate: Arc<Gate>,
     key_headers: Arc<[String]>,
+    /// INVARIANT: behind `messages`, so that it rings when those have ended.
+    bell: RungAtEnd,
 }
 
 /// Where answers go.
@@ -93,6 +97,7 @@ pub(crate) struct Batcher {
     /// Bounded by the gate; what clients that left add is bounded by the requests.
     messages: Receiver<Message>,
     gate: Arc<Gate>,
+    bell: Arc<Bell>,
 }
 
 /// The batcher at work.
@@ -100,15 +105,17 @@ struct Running {
     queue: Queue<Arc<Request>>,
     messages: Receiver<Message>,
     /// From the forwarders.
-    returns: Receiver<Receipt>,
-    /// To the forwarders. There is room for as many as may run, so sending never waits.
-    jobs: Sender<Batch<Arc<Request>>>,
+    returns: Receiver<Return>,
     gate: Arc<Gate>,
+    bell: Arc<Bell>,
     /// Requests that the gate counts as waiting.
     counted: usize,
-    /// What every forwarder thread runs.
+    /// What every forwarder thread has.
     forwarder: Arc<Forwarder>,
-    forwarders: usize,
+    /// The threads, each with the channel of its next batch, which has room for one.
+    forwarders: Vec<(Sender<Batch<Arc<Request>>>, Thread)>,
+    /// Those that have nothing to do; the one that had last is the first to have again, as what it needs is near.
+    idle: Vec<usize>,
 }
 
 impl Outbox {
@@ -157,18 +164,24 @@ impl Handle {
         }
         let request = Request { ticket, key, head, body, payload, _held: held, joint: Joint::new() };
         // It ends after the workers, unless it has broken down.
-        self.messages.send(Message::Submit(Arc::new(request))).map_err(|_| Failure::Internal)
+        self.send(Message::Submit(Arc::new(request))).map_err(|_| Failure::Internal)
     }
 
     /// The client of a request has left.
     pub(crate) fn left(&self, ticket: Ticket) {
         // With the batcher gone there is nothing to be taken out of.
-        let _ = self.messages.send(Message::Left(ticket));
+        let _ = self.send(Message::Left(ticket));
     }
 
     /// Everything that waits leaves at once, and so does all that still comes.
     pub(crate) fn drain(&self) {
-        let _ = self.messages.send(Message::Drain);
+        let _ = self.send(Message::Drain);
+    }
+
+    fn send(&self, message: Message) -> Result<(), SendError<Message>> {
+        self.messages.send(message)?;
+        self.bell.0.ring();
+        Ok(())
     }
 }
 
@@ -185,26 +198,29 @@ impl Batcher {
         let (sender, messages) = crossbeam_channel::unbounded();
         let gate = Gate::new(config.queue.get());
         let key_headers = config.key_headers.clone().into();
-        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers };
-        (handle, Self { rules, client: Client::new(server, timeout, concurrency), messages, gate })
+        let bell = Arc::new(Bell::default());
+        let at_end = RungAtEnd(Arc::clone(&bell));
+        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers, bell: at_end };
+        (handle, Self { rules, client: Client::new(server, timeout, concurrency), messages, gate, bell })
     }
 
     /// Serves until the workers, who hold the handles, are gone.
     pub(crate) fn run(self, outbox: Outbox) {
         // The kernel lets a timer be 50 µs late unless it is told otherwise, which is as long as `adaptive` waits.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let Self { rules, client, messages, gate } = self;
-        let (jobs, taken) = crossbeam_channel::bounded(rules.concurrency);
-        let (returned, returns) = crossbeam_channel::bounded(rules.concurrency);
-        let forwarder = Arc::new(Forwarder { client, jobs: taken, returns: returned, outbox });
+        let Self { rules, client, messages, gate, bell } = self;
+        bell.attach();
+        let (sender, returns) = crossbeam_channel::bounded(rules.concurrency);
+        let forwarder = Arc::new(Forwarder { client, returns: sender, bell: Arc::clone(&bell), outbox });
+        let (forwarders, idle) = (Vec::new(), Vec::new());
         let queue = Queue::new(rules);
-        Running { queue, messages, returns, jobs, gate, counted: 0, forwarder, forwarders: 0 }.run();
+        Running { queue, messages, returns, gate, bell, counted: 0, forwarder, forwarders, idle }.run();
     }
 }
 
 impl Running {
     fn run(mut self) {
-        while self.wait().is_ok() {
+        while self.receive().is_ok() {
             let now = Instant::now();
             while let Some(batch) = self.queue.take(now) {
                 self.forward(batch);
@@ -214,22 +230,20 @@ impl Running {
             }
             self.gate.leave(self.counted - self.queue.len());
             self.counted = self.queue.len();
+            if self.messages.is_empty() {
+                self.bell.sleep(self.queue.next_due(), !self.queue.is_empty(), || !self.returns.is_empty());
+            }
         }
+        self.end();
     }
 
-    /// Waits until there is something to do, and takes in what has come. The error: the workers are gone.
-    fn wait(&mut self) -> Result<(), RecvError> {
-        let mut ready = Select::new();
-        ready.recv(&self.messages);
-        ready.recv(&self.returns);
-        match self.queue.next_due() {
-            None => ready.ready(),
-            Some(due) => ready.ready_deadline(due).unwrap_or_default(),
-        };
-        let now = Instant::now();
-        while let Ok(receipt) = self.returns.try_recv() {
-            self.queue.returned(receipt, now);
+    /// Takes in what has come. The error: the workers are gone.
+    fn receive(&mut self) -> Result<(), RecvError> {
+        while let Ok(Return { forwarder, receipt, at }) = self.returns.try_recv() {
+            self.idle.push(forwarder);
+            self.queue.returned(receipt, at);
         }
+        let now = Instant::now();
         for _ in 0..MESSAGES {
             match self.messages.try_recv() {
                 Ok(message) => self.take(message, now),
@@ -238,6 +252,14 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Lets the forwarders see that there is nothing to come.
+    fn end(self) {
+        for (jobs, thread) in self.forwarders {
+            drop(jobs);
+            thread.unpark();
+        }
     }
 
     fn take(&mut self, message: Message, now: Instant) {
@@ -253,17 +275,13 @@ impl Running {
         }
     }
 
-    /// Gives a batch to a forwarder; there is one for each batch that runs.
+    /// Gives a batch to a forwarder that has nothing to do; there is one, or can be, for each batch that runs.
     fn forward(&mut self, batch: Batch<Arc<Request>>) {
-        if self.forwarders < self.queue.running() {
-            match self.spawn() {
-                Ok(()) => self.forwarders += 1,
-                // Another one will take it when it is done with its own.
-                Err(error) => log::warn!("no thread for a batch: {error}"),
-            }
-        }
-        let refused =
-            if self.forwarders == 0 { Some(batch) } else { self.jobs.try_send(batch).err().map(|e| e.into_inner()) };
+        let forwarder = self.idle.pop().or_else(|| self.spawn());
+        let refused = match forwarder.map(|forwarder| &self.forwarders[forwarder]) {
+            Some((jobs, thread)) => jobs.try_send(batch).map(|()| thread.unpark()).err().map(TrySendError::into_inner),
+            None => Some(batch),
+        };
         if let Some(batch) = refused {
             let receipt = batch.receipt;
             self.forwarder.refuse(batch, &Failure::NoThread);
@@ -271,11 +289,24 @@ impl Running {
         }
     }
 
-    fn spawn(&self) -> io::Result<()> {
+    /// Makes one more forwarder.
+    fn spawn(&mut self) -> Option<usize> {
+        let number = self.forwarders.len();
         let forwarder = Arc::clone(&self.forwarder);
-        let name = format!("forward-{}", self.forwarders);
+        let (jobs, taken) = crossbeam_channel::bounded(1);
+        let body = move || forwarder.run(number, &taken);
         // Nobody joins it: it ends when the batcher does, or with the process if the server never answers.
-        std::thread::Builder::new().name(name).spawn(move || forwarder.run()).map(drop)
+        match std::thread::Builder::new().name(format!("forward-{number}")).spawn(body) {
+            Ok(thread) => {
+                self.forwarders.push((jobs, thread.thread().clone()));
+                Some(number)
+            }
+            Err(error) => {
+                log::warn!("no more than {number} batches at a time from now on: {error}");
+                self.queue.limit_running(number);
+                None
+            }
+        }
     }
 }
 

@@ -193,6 +193,11 @@ impl<R: Clone> Queue<R> {
         due.into_iter().chain(self.first_expiry().map(|first| first.1)).min()
     }
 
+    /// From now on no more than so many batches run at once, but at least one.
+    pub fn limit_running(&mut self, most: usize) {
+        self.rules.concurrency = most.max(1);
+    }
+
     /// From now on everything leaves at once.
     pub fn drain(&mut self) {
         self.is_draining = true;
