@@ -362,6 +362,10 @@ pub const BATCH_CALLS_WINDOW: usize = 32;
 /// Batches in flight in `eager` and `adaptive`: one that the server works on and one that is ready when it is done.
 pub const BATCH_CALLS_EAGER: usize = 2;
 
+/// Longest time that `eager` gathers behind a return while another batch runs: two hops between threads and a round trip
+/// on the loopback take about 0.1 ms.
+pub const BATCH_GATHER_MAX: Duration = Duration::from_micros(200);
+
 /// Bytes of the buffer in each direction of a forwarder's connection: a head must fit, [`HEAD_BYTES`] and what is added to
 /// it. Bodies pass through it piece by piece; pages that nothing was written to take no memory.
 pub const BATCH_CALL_BUFFER_BYTES: usize = 128 * 1024;

@@ -75,6 +75,7 @@ pub enum Trigger {
 pub struct Receipt {
     /// Which batch.
     pub(super) number: u64,
+    pub(super) requests: usize,
     pub(super) instances: usize,
     pub(super) left: Instant,
     /// Another one ran when it left.

@@ -37,12 +37,32 @@ pub struct Pace {
     gaps: Gaps,
     /// From a batch's return to the first arrival behind it: whoever was answered comes back.
     gaps_behind_return: Gaps,
-    /// Arrivals between two returns: the mean, and those since the last one.
-    burst: f64,
+    /// Requests that the last return before the last arrival has answered, and those that have come since.
+    answered: f64,
     since_return: f64,
+    /// Which share of the answered ones comes back before the next return.
+    share_back: f64,
     /// Mean instances of a request.
     size: f64,
     last_arrival: Option<Instant>,
+}
+
+/// The requests that wait for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub requests: usize,
+    /// Instances that the batch has room for beside theirs.
+    pub room: usize,
+}
+
+/// When a batch last returned, and how many requests it has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LastReturn {
+    /// When it returned.
+    pub at: Instant,
+    /// Its requests.
+    pub requests: usize,
 }
 
 /// What was seen of the server's times.
@@ -62,15 +82,19 @@ const RARE_DECAY: f64 = 0.8;
 const GAP_CLASSES: usize = 24;
 
 impl Pace {
-    /// A request has come. `last_return`: when a batch last returned.
-    pub fn arrived(&mut self, instances: usize, now: Instant, last_return: Option<Instant>) {
+    /// A request has come.
+    pub fn arrived(&mut self, instances: usize, now: Instant, last_return: Option<LastReturn>) {
         let last_arrival = self.last_arrival.replace(now);
         if let Some(last_arrival) = last_arrival {
             self.gaps.add(now.saturating_duration_since(last_arrival));
         }
-        if let Some(last_return) = last_return.filter(|_| last_return > last_arrival) {
-            self.gaps_behind_return.add(now.saturating_duration_since(last_return));
-            self.burst = self.burst * RARE_DECAY + self.since_return * (1.0 - RARE_DECAY);
+        if let Some(last_return) = last_return.filter(|last_return| Some(last_return.at) > last_arrival) {
+            self.gaps_behind_return.add(now.saturating_duration_since(last_return.at));
+            if self.answered > 0.0 {
+                let share = (self.since_return / self.answered).min(1.0);
+                self.share_back = self.share_back * RARE_DECAY + share * (1.0 - RARE_DECAY);
+            }
+            self.answered = count(last_return.requests);
             self.since_return = 0.0;
         }
         self.since_return += 1.0;
@@ -78,28 +102,28 @@ impl Pace {
         self.size = if self.size == 0.0 { instances } else { self.size * DECAY + instances * (1.0 - DECAY) };
     }
 
-    /// Until when so many requests should wait for another one; `None`: they should not. `is_last_place`: no other batch
+    /// Until when these requests should wait for another one; `None`: they should not. `is_last_place`: no other batch
     /// can leave after this one before one returns.
     pub fn hold_until(
         &self,
-        requests: usize,
+        waiting: Waiting,
         server: &Server,
         is_last_place: bool,
-        last_return: Option<Instant>,
+        last_return: Option<LastReturn>,
     ) -> Option<Instant> {
-        let is_behind_return = last_return > self.last_arrival;
-        let gaps = if is_behind_return { &self.gaps_behind_return } else { &self.gaps };
+        let behind = last_return.filter(|last_return| Some(last_return.at) > self.last_arrival);
+        let gaps = if behind.is_some() { &self.gaps_behind_return } else { &self.gaps };
         let (per_batch, per_instance) = server.alone.coefficients()?;
-        let requests = count(requests);
+        let requests = count(waiting.requests);
         // What the next request would have to wait for: this batch, as far as the server works on it alone, or half a
         // batch until there is a place.
         let waits = if is_last_place { server.overlap.max(0.5) } else { server.overlap };
         // Behind a return they come in a burst, and all of it gains.
-        let (coming, rest) = if is_behind_return {
-            (self.burst.max(1.0), (self.burst - 1.0).max(0.0) * self.gaps.median())
-        } else {
-            (1.0, 0.0)
-        };
+        let back = behind.map_or(self.share_back * self.answered - self.since_return, |last_return| {
+            self.share_back * count(last_return.requests)
+        });
+        let coming = back.min(count(waiting.room) / self.size.max(1.0)).max(1.0);
+        let rest = (coming - 1.0) * self.gaps.median();
         let each = waits * per_batch - requests * per_instance * self.size;
         let gain = |gap: f64| coming * each - requests * (gap + rest) - gap;
         let (mut likely, mut gained, mut best) = (0.0, 0.0, (0.0, 0.0));
@@ -112,7 +136,7 @@ impl Pace {
                 best = (expected, hold);
             }
         }
-        let last = last_return.max(self.last_arrival)?;
+        let last = behind.map(|last_return| last_return.at).or(self.last_arrival)?;
         (best.1 > 0.0).then_some(last + Duration::from_secs_f64(best.1))
     }
 
@@ -246,7 +270,7 @@ mod tests {
             now += *gap * MICRO;
             pace.arrived(1, now, None);
         }
-        pace.hold_until(requests, &server(), true, None).map(|until| until - now)
+        pace.hold_until(Waiting { requests, room: 1000 }, &server(), true, None).map(|until| until - now)
     }
 
     #[test]
@@ -277,18 +301,19 @@ mod tests {
         for _ in 0..100 {
             pace.arrived(1, now + 100 * MICRO, back);
             now += 6000 * MICRO;
-            back = Some(now);
+            back = Some(LastReturn { at: now, requests: 1 });
         }
-        let held = pace.hold_until(4, &server(), false, back).map(|until| until - now);
+        let waiting = Waiting { requests: 4, room: 4 };
+        let held = pace.hold_until(waiting, &server(), false, back).map(|until| until - now);
         assert_eq!(held, Some(128 * MICRO));
-        assert_eq!(pace.hold_until(4, &server(), false, None), None);
+        assert_eq!(pace.hold_until(waiting, &server(), false, None), None);
     }
 
     #[test]
     fn nothing_is_known_of_a_server_that_has_not_answered() {
         let mut pace = Pace::default();
         pace.arrived(1, Instant::now(), None);
-        assert_eq!(pace.hold_until(1, &Server::default(), true, None), None);
+        assert_eq!(pace.hold_until(Waiting { requests: 1, room: 9 }, &Server::default(), true, None), None);
         assert!(!pace.waits_for_return(1, (1, MICRO), &Server::default()));
     }
 

@@ -202,6 +202,27 @@ fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_ret
 }
 
 #[test]
+fn eager_lets_those_come_back_that_were_just_answered_while_the_server_is_busy() {
+    let (mut queue, start) = queue(BatchPolicy::Eager, 4, 2);
+    let push = |queue: &mut Queue<u64>, serial, at| queue.push(serial, ticket(serial), &key(0), 1, at);
+    push(&mut queue, 1, start);
+    let first = queue.take(start).unwrap();
+    push(&mut queue, 2, start);
+    let second = queue.take(start).unwrap();
+    push(&mut queue, 3, start);
+    let back = start + 8 * MILLI;
+    queue.returned(first.receipt, back);
+    assert!(queue.take(back).is_none());
+    assert_eq!(queue.next_due(), Some(back + BATCH_GATHER_MAX));
+    push(&mut queue, 4, back + BATCH_GATHER_MAX / 2);
+    assert_eq!(queue.take(back + BATCH_GATHER_MAX).unwrap().members, [3, 4]);
+    // With nothing to do the server gets what there is.
+    push(&mut queue, 5, back + BATCH_GATHER_MAX);
+    queue.returned(second.receipt, back + 2 * MILLI);
+    assert_eq!(queue.take(back + 2 * MILLI + BATCH_GATHER_MAX).unwrap().members, [5]);
+}
+
+#[test]
 fn keys_take_turns_by_the_age_of_their_oldest() {
     let (mut queue, start) = queue(BatchPolicy::Eager, 4, 1);
     queue.push(1, ticket(1), &key(0), 4, start);
