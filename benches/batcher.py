@@ -165,7 +165,10 @@ def synthetic(section, bench):
     """The policies in front of an example server."""
     title, flags = SERVERS[section]
     cells = []
-    for name, policy in policies(10).items():
+    rows = policies(10)
+    if section == "c":
+        rows["eager, 32 at once"] = (*rows["eager"], "--batch-concurrency=32")
+    for name, policy in rows.items():
         server = bench.server(flags)
         cells.append(Cell(bench.agent(name, server, policy), server, example_calls))
     ideal = f"full batches of {CAP}, direct"
