@@ -349,11 +349,11 @@ pub const POOL_BYTES: usize = 1024 * 1024;
 /// Probes that may wait for the container probe's result; one more fails at once.
 pub const PROBES_WAITING: usize = 1024;
 
-/// Bytes of request bodies that the batcher holds at most: those that are collected, those that wait and those whose
-/// answer has not come.
+/// Bytes that are held for the batcher at most: heads and bodies of requests that are collected, that wait, and whose
+/// answer has not come, and what clients have not taken of their answers.
 pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of one response to a batch: as much as all requests may have.
+/// Bytes of one call's response, and of all responses to the parts of one request together.
 pub const BATCH_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Batches in flight in `window`: what the Go agent's users have in front of servers that do several things at once.
@@ -372,6 +372,15 @@ pub const BATCH_CALL_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Keys whose arrivals `adaptive` remembers while nothing of theirs waits.
 pub const BATCH_LANES_KEPT: usize = 64;
+
+/// Bytes of such a key: a path, some header fields and short parameters; longer ones are forgotten.
+pub const BATCH_KEY_KEPT_BYTES: usize = 4 * 1024;
+
+/// Calls that one request with more instances than a batch may have is sent in: with the default batch 131 072 instances.
+pub const BATCH_PARTS_MAX: usize = 4096;
+
+/// Messages that the batcher takes before batches leave: those that came together leave together.
+pub const BATCH_MESSAGES_AT_ONCE: usize = 1024;
 
 /// Lists and objects inside each other in a JSON body: what Go's `encoding/json` takes.
 pub const JSON_DEPTH: usize = 10_000;

@@ -42,12 +42,16 @@ pub(crate) enum Answer {
 pub(crate) enum Failure {
     /// `--batch-queue` requests wait.
     QueueFull,
+    /// It has more instances than may be sent in parts.
+    TooManyInstances { instances: usize, most: usize },
     /// There is no room for its body beside the others.
     BodiesFull,
     /// It has waited for `--max-latency` and the server was busy all the time.
     Late,
     /// There is no thread for the call.
     NoThread,
+    /// There is no descriptor or memory for a connection to the server.
+    Exhausted,
     /// No connection to the server.
     Connect(ErrorKind),
     /// No connection in time.
@@ -66,6 +70,17 @@ pub(crate) enum Failure {
     Internal,
 }
 
+impl Answer {
+    /// Whether the server has done what it was asked.
+    pub(crate) fn is_success(&self) -> bool {
+        match self {
+            Self::Predictions { .. } | Self::Rebuilt { .. } => true,
+            Self::Whole(response) => (200..300).contains(&response.status),
+            Self::Failed(_) => false,
+        }
+    }
+}
+
 /// The text before the batch's id in a V1 answer.
 pub(crate) const V1_BEFORE_ID: &[u8] = b"{\"message\":\"\",\"batchId\":\"";
 /// The text between the id and the predictions.
@@ -77,7 +92,8 @@ impl Failure {
     /// The status of the answer.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread => 503,
+            Self::TooManyInstances { .. } => 413,
+            Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread | Self::Exhausted => 503,
             Self::Timeout => 504,
             Self::Connect(_)
             | Self::ConnectTimeout
@@ -99,9 +115,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
+            Self::TooManyInstances { instances, most } => {
+                write!(f, "{instances} instances in one request, at most {most}")
+            }
             Self::BodiesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
             Self::Late => f.write_str("no batch left within --max-latency, the model server is busy"),
             Self::NoThread => f.write_str("out of threads"),
+            Self::Exhausted => f.write_str("out of file descriptors"),
             Self::Connect(ErrorKind::ConnectionRefused) => f.write_str("model server: connection refused"),
             Self::Connect(kind) => write!(f, "model server: {kind}"),
             Self::ConnectTimeout => f.write_str("model server: connecting took too long"),

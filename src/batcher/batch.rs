@@ -19,15 +19,14 @@ pub struct Rules {
     pub concurrency: usize,
 }
 
-/// Names a request: the worker it came from, its connection's slot there, and the connection's serial. A connection has
-/// one request waiting at most.
+/// Names a request: the worker it came from, its connection's slot there, and a serial that the worker gives no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
     /// The worker's number.
     pub worker: usize,
     /// The connection's slot.
     pub key: usize,
-    /// The connection's serial.
+    /// The request's serial.
     pub serial: u64,
 }
 
@@ -75,6 +74,8 @@ pub enum Trigger {
 pub struct Receipt {
     /// Which batch.
     pub(super) number: u64,
+    /// Tells its lane from others, be they in the same slot later.
+    pub(super) lane: u64,
     pub(super) requests: usize,
     pub(super) instances: usize,
     pub(super) left: Instant,

@@ -28,11 +28,17 @@ impl Bell {
     pub(super) fn attach(&self) {
         // There is one batcher, so this is the first and only call.
         let _ = self.sleeper.set(std::thread::current());
+        fence(Ordering::SeqCst);
     }
 
     /// A message was sent.
     pub(super) fn ring(&self) {
-        if let Some(sleeper) = self.sleeper.get() {
+        let sleeper = self.sleeper.get().or_else(|| {
+            // It may just have come, and not have seen the message.
+            fence(Ordering::SeqCst);
+            self.sleeper.get()
+        });
+        if let Some(sleeper) = sleeper {
             sleeper.unpark();
         }
     }

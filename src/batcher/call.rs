@@ -17,6 +17,7 @@ use super::answer::{Failure, Response};
 use super::fields;
 use super::transport::WireConnector;
 use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
+use crate::ops::limits::is_exhausted;
 
 /// A client of the model server. Clones share their idle connections.
 #[derive(Clone)]
@@ -97,6 +98,7 @@ fn failure(error: Error) -> Failure {
     match error {
         Error::Timeout(Timeout::Connect) => Failure::ConnectTimeout,
         Error::Timeout(_) => Failure::Timeout,
+        Error::Io(error) if is_exhausted(&error) => Failure::Exhausted,
         Error::Io(error) if is_of_connecting(&error) => Failure::Connect(error.kind()),
         Error::Io(error) => Failure::Broken(error.kind()),
         Error::ConnectionFailed => Failure::Connect(std::io::ErrorKind::NotConnected),

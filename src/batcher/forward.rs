@@ -49,6 +49,8 @@ pub(super) struct Return {
     pub(super) forwarder: usize,
     pub(super) receipt: Receipt,
     pub(super) at: Instant,
+    /// The server has answered it well, so its time says something about the server.
+    pub(super) is_success: bool,
 }
 
 /// Requests without an answer so far, in order. Dropping it answers them.
@@ -71,11 +73,12 @@ impl Forwarder {
 
     fn complete(&self, number: usize, batch: Batch<Arc<Request>>) {
         let receipt = batch.receipt;
-        if catch_unwind(AssertUnwindSafe(|| self.serve(batch))).is_err() {
+        let is_success = catch_unwind(AssertUnwindSafe(|| self.serve(batch))).unwrap_or_else(|_| {
             log::error!("a panic has cost one batch");
-        }
+            false
+        });
         // The batcher is gone only when the process is about to be.
-        let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now() });
+        let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now(), is_success });
         self.bell.ring_for_return();
     }
 
@@ -89,19 +92,26 @@ impl Forwarder {
         }
     }
 
-    fn serve(&self, batch: Batch<Arc<Request>>) {
+    /// Whether the server has answered all of it well at once.
+    fn serve(&self, batch: Batch<Arc<Request>>) -> bool {
         if let Some(part) = batch.part {
-            return batch.members.iter().for_each(|member| self.part(member, &part));
+            return batch.members.iter().all(|member| self.part(member, &part));
         }
         let mut pending = Pending::new(batch.members, &self.outbox);
         let members = pending.members.make_contiguous();
         if let Some(answers) = self.answers(members) {
-            return answers.into_iter().for_each(|answer| pending.answer(answer));
+            let is_success = answers.iter().all(Answer::is_success);
+            answers.into_iter().for_each(|answer| pending.answer(answer));
+            return is_success;
         }
         while let Some(member) = pending.members.front() {
-            let answer = self.answers(slice::from_ref(member)).and_then(|mut answers| answers.pop());
+            // Nobody waits for the answer of one that has left.
+            let is_wanted = !member.has_left();
+            let answers = is_wanted.then(|| self.answers(slice::from_ref(member))).flatten();
+            let answer = answers.and_then(|mut answers| answers.pop());
             pending.answer(answer.unwrap_or(Answer::Failed(Failure::Internal)));
         }
+        false
     }
 
     /// Calls the server once for all; `None`: they are to be asked one by one.
@@ -128,10 +138,10 @@ impl Forwarder {
     }
 
     /// Calls the server for a part of a request that is too large for one batch.
-    fn part(&self, request: &Request, part: &Part) {
+    fn part(&self, request: &Request, part: &Part) -> bool {
         let joint = &request.joint;
-        if joint.is_over() {
-            return;
+        if joint.is_over() || request.has_left() {
+            return false;
         }
         let result = catch_unwind(AssertUnwindSafe(|| {
             self.client.post(&Call {
@@ -142,7 +152,9 @@ impl Forwarder {
                 is_shared: false,
             })
         }));
+        let is_success = matches!(&result, Ok(Ok(response)) if (200..300).contains(&response.status));
         self.close(request, part, result.unwrap_or(Err(Failure::Internal)));
+        is_success
     }
 
     /// A part has its response; the request is answered if that decides it.

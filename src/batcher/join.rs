@@ -10,6 +10,7 @@ use super::batch::Part;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
+use crate::config::BATCH_RESPONSE_BYTES;
 
 /// The responses to a request's parts, which may come at the same time.
 #[derive(Debug, Default)]
@@ -17,13 +18,21 @@ pub(super) struct Joint {
     /// Where the parts lie in the body, one list for each of its lists of instances: found when the first part leaves.
     runs: OnceLock<Vec<Vec<Range<usize>>>>,
     /// `None`: the request is answered.
-    parts: Mutex<Option<Vec<Option<Response>>>>,
+    parts: Mutex<Option<Arrived>>,
+}
+
+/// The responses that have come.
+#[derive(Debug, Default)]
+struct Arrived {
+    responses: Vec<Option<Response>>,
+    count: usize,
+    bytes: u64,
 }
 
 impl Joint {
     /// Room for the parts of a request that will have some.
     pub(super) fn new() -> Self {
-        Self { runs: OnceLock::new(), parts: Mutex::new(Some(Vec::new())) }
+        Self { runs: OnceLock::new(), parts: Mutex::new(Some(Arrived::default())) }
     }
 
     /// The body of one part.
@@ -51,27 +60,41 @@ impl Joint {
     /// Takes note of a part's response; what the request is answered, once that is known.
     pub(super) fn add(&self, request: &Request, part: &Part, response: Result<Response, Failure>) -> Option<Answer> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let responses = parts.as_mut()?;
+        let arrived = parts.as_mut()?;
         let response = match response {
-            Ok(response) if (200..300).contains(&response.status) && !response.is_coded => response,
-            Ok(response) if (200..300).contains(&response.status) => {
-                *parts = None;
-                return Some(Answer::Failed(Failure::Coded));
-            }
-            other => {
-                *parts = None;
-                return Some(other.map_or_else(Answer::Failed, |response| Answer::Whole(response.into())));
-            }
+            Ok(response) if is_success(&response) && response.is_coded => Err(Answer::Failed(Failure::Coded)),
+            Ok(response) if is_success(&response) => Ok(response),
+            Ok(response) => Err(Answer::Whole(response.into())),
+            Err(failure) => Err(Answer::Failed(failure)),
         };
-        responses.resize_with(part.of, || None);
-        responses[part.number] = Some(response);
-        if responses.iter().any(Option::is_none) {
+        if let Err(failed) = response.and_then(|response| arrived.add(part, response)) {
+            *parts = None;
+            return Some(failed);
+        }
+        if arrived.count < part.of {
             return None;
         }
-        let responses: Vec<Response> = parts.take().into_iter().flatten().flatten().collect();
+        let responses: Vec<Response> = parts.take()?.responses.into_iter().flatten().collect();
         drop(parts);
         Some(answer(request, &counts(request, part), responses))
     }
+}
+
+impl Arrived {
+    /// The error is what the request is answered.
+    fn add(&mut self, part: &Part, response: Response) -> Result<(), Answer> {
+        self.bytes += response.body.len() as u64;
+        if self.bytes > BATCH_RESPONSE_BYTES {
+            return Err(Answer::Failed(Failure::Garbage(format!("over {BATCH_RESPONSE_BYTES} bytes in all parts"))));
+        }
+        self.responses.resize_with(part.of, || None);
+        self.count += usize::from(self.responses[part.number].replace(response).is_none());
+        Ok(())
+    }
+}
+
+fn is_success(response: &Response) -> bool {
+    (200..300).contains(&response.status)
 }
 
 /// Instances of each part.

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
 use super::json::tests::Random;
-use super::key::Key;
+use super::key::Parts;
 use super::v1::{self, List};
 use super::v2::{self, NewId, Tensors};
 
@@ -41,7 +41,7 @@ fn every_v1_client_gets_the_predictions_of_its_own_instances() {
                 format!(r#"{{"signature_name":"s" ,"instances": {list}}}"#).into_bytes()
             })
             .collect();
-        let lists: Vec<List> = bodies.iter().map(|body| v1::instances(body, &mut Key::default()).unwrap()).collect();
+        let lists: Vec<List> = bodies.iter().map(|body| v1::instances(body, &mut Parts::default()).unwrap()).collect();
         let parts: Vec<(&[u8], &List)> = bodies.iter().map(|body| &body[..]).zip(&lists).collect();
         let merged = members(&v1::merge(&parts));
         assert_eq!(elements(merged["instances"].get()), clients.concat());
@@ -100,7 +100,7 @@ fn every_v2_client_gets_its_own_rows_and_its_own_id() {
             .map(|(id, (rows, has_id))| tensor_body("inputs", has_id.then_some(id), rows, nested_up))
             .collect();
         let tensors: Vec<Tensors> =
-            bodies.iter().map(|body| Tensors::of_request(body, &mut Key::default()).unwrap()).collect();
+            bodies.iter().map(|body| Tensors::of_request(body, &mut Parts::default()).unwrap()).collect();
         let parts: Vec<(&[u8], &Tensors)> = bodies.iter().map(|body| &body[..]).zip(&tensors).collect();
         let merged = v2::merge(&parts, NewId::This(b"\"of the batch\""));
         let all = clients.concat();

@@ -7,7 +7,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`queue`], [`pace`], [`batch`] | who waits for what, which batch leaves when; pure |
+//! | [`queue`], `lane`, [`pace`], [`batch`] | who waits for what, which batch leaves when; pure |
 //! | [`v1`], [`v2`], [`json`] | where instances lie in a body, merging and splitting; pure |
 //! | [`key`] | what must be equal in a batch |
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
@@ -19,7 +19,8 @@
 //! batch to one that has nothing to do, and makes one where there is none, up to as many as batches may run. When nothing
 //! waits it sleeps without a timeout, and returns do not wake it. It ends when the workers are gone, and the forwarders end with it.
 //!
-//! Architecture Invariant: a worker never waits for the batcher. What may wait is bounded by the gate before it is sent.
+//! Architecture Invariant: a worker never waits for the batcher. What may wait, heads, keys and bodies, is bounded by the
+//! gate before it is sent.
 //!
 //! Not here: sockets of clients, and how answers are written (the workers').
 
@@ -33,6 +34,7 @@ mod gate;
 mod join;
 pub mod json;
 pub mod key;
+mod lane;
 pub mod pace;
 pub mod queue;
 pub(crate) mod request;
@@ -56,14 +58,12 @@ use self::call::Client;
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
 pub(crate) use self::gate::Held;
-use self::join::Joint;
 use self::key::Key;
 use self::queue::Queue;
 use self::request::{Head, Payload, Request};
-use crate::config::{BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BatchPolicy, BatcherConfig};
-
-/// Messages taken before batches leave: those that came together leave together.
-const MESSAGES: usize = 1024;
+use crate::config::{
+    BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BatchPolicy, BatcherConfig,
+};
 
 /// What the batcher is told.
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub(crate) struct Handle {
     messages: Sender<Message>,
     gate: Arc<Gate>,
     key_headers: Arc<[String]>,
+    /// Instances of one request at most.
+    max_instances: usize,
     /// INVARIANT: behind `messages`, so that it rings when those have ended.
     bell: RungAtEnd,
 }
@@ -108,6 +110,8 @@ struct Running {
     returns: Receiver<Return>,
     gate: Arc<Gate>,
     bell: Arc<Bell>,
+    /// Batches that may run.
+    concurrency: usize,
     /// Requests that the gate counts as waiting.
     counted: usize,
     /// What every forwarder thread has.
@@ -158,19 +162,25 @@ impl Handle {
         body: Vec<u8>,
         payload: Payload,
         held: Held,
-    ) -> Result<(), Failure> {
+    ) -> Result<Arc<Request>, Failure> {
+        let instances = payload.instances();
+        if instances > self.max_instances {
+            return Err(Failure::TooManyInstances { instances, most: self.max_instances });
+        }
         if !self.gate.enter() {
             return Err(Failure::QueueFull);
         }
-        let request = Request { ticket, key, head, body, payload, _held: held, joint: Joint::new() };
+        let request = Arc::new(Request::new(ticket, key, head, body, payload, held));
         // It ends after the workers, unless it has broken down.
-        self.send(Message::Submit(Arc::new(request))).map_err(|_| Failure::Internal)
+        self.send(Message::Submit(Arc::clone(&request))).map_err(|_| Failure::Internal)?;
+        Ok(request)
     }
 
     /// The client of a request has left.
-    pub(crate) fn left(&self, ticket: Ticket) {
+    pub(crate) fn left(&self, request: &Request) {
+        request.leave();
         // With the batcher gone there is nothing to be taken out of.
-        let _ = self.send(Message::Left(ticket));
+        let _ = self.send(Message::Left(request.ticket));
     }
 
     /// Everything that waits leaves at once, and so does all that still comes.
@@ -200,7 +210,8 @@ impl Batcher {
         let key_headers = config.key_headers.clone().into();
         let bell = Arc::new(Bell::default());
         let at_end = RungAtEnd(Arc::clone(&bell));
-        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers, bell: at_end };
+        let max_instances = rules.cap.saturating_mul(BATCH_PARTS_MAX);
+        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers, max_instances, bell: at_end };
         (handle, Self { rules, client: Client::new(server, timeout, concurrency), messages, gate, bell })
     }
 
@@ -213,8 +224,8 @@ impl Batcher {
         let (sender, returns) = crossbeam_channel::bounded(rules.concurrency);
         let forwarder = Arc::new(Forwarder { client, returns: sender, bell: Arc::clone(&bell), outbox });
         let (forwarders, idle) = (Vec::new(), Vec::new());
-        let queue = Queue::new(rules);
-        Running { queue, messages, returns, gate, bell, counted: 0, forwarder, forwarders, idle }.run();
+        let (queue, concurrency) = (Queue::new(rules), rules.concurrency);
+        Running { queue, messages, returns, gate, bell, concurrency, counted: 0, forwarder, forwarders, idle }.run();
     }
 }
 
@@ -239,12 +250,14 @@ impl Running {
 
     /// Takes in what has come. The error: the workers are gone.
     fn receive(&mut self) -> Result<(), RecvError> {
-        while let Ok(Return { forwarder, receipt, at }) = self.returns.try_recv() {
+        while let Ok(Return { forwarder, receipt, at, is_success }) = self.returns.try_recv() {
             self.idle.push(forwarder);
-            self.queue.returned(receipt, at);
+            self.queue.returned(receipt, at, is_success);
+            // Threads that could not be made may be had again.
+            self.queue.limit_running(self.concurrency);
         }
         let now = Instant::now();
-        for _ in 0..MESSAGES {
+        for _ in 0..BATCH_MESSAGES_AT_ONCE {
             match self.messages.try_recv() {
                 Ok(message) => self.take(message, now),
                 Err(TryRecvError::Empty) => break,
@@ -285,7 +298,7 @@ impl Running {
         if let Some(batch) = refused {
             let receipt = batch.receipt;
             self.forwarder.refuse(batch, &Failure::NoThread);
-            self.queue.returned(receipt, Instant::now());
+            self.queue.returned(receipt, Instant::now(), false);
         }
     }
 
@@ -302,7 +315,7 @@ impl Running {
                 Some(number)
             }
             Err(error) => {
-                log::warn!("no more than {number} batches at a time from now on: {error}");
+                log::warn!("no thread for a batch, there are {number}: {error}");
                 self.queue.limit_running(number);
                 None
             }

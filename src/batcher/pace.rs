@@ -63,6 +63,8 @@ pub struct LastReturn {
     pub at: Instant,
     /// Its requests.
     pub requests: usize,
+    /// The lane that it was of.
+    pub lane: u64,
 }
 
 /// What was seen of the server's times.
@@ -301,7 +303,7 @@ mod tests {
         for _ in 0..100 {
             pace.arrived(1, now + 100 * MICRO, back);
             now += 6000 * MICRO;
-            back = Some(LastReturn { at: now, requests: 1 });
+            back = Some(LastReturn { at: now, requests: 1, lane: 0 });
         }
         let waiting = Waiting { requests: 4, room: 4 };
         let held = pace.hold_until(waiting, &server(), false, back).map(|until| until - now);

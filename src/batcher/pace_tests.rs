@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use crate::batcher::batch::{Receipt, Rules, Ticket};
-use crate::batcher::key::Key;
+use crate::batcher::key::Parts;
 use crate::batcher::queue::Queue;
 use crate::config::BatchPolicy;
 
@@ -84,14 +84,14 @@ impl World {
     fn arrive(&mut self, client: usize) {
         let ticket = Ticket { worker: 0, key: client, serial: client as u64 };
         let now = self.at(self.now);
-        self.queue.push(client, ticket, &Key::default(), 1, now);
+        self.queue.push(client, ticket, &Parts::default().finish(), 1, now);
     }
 
     /// Clients are answered one after the other, and ask again after 60 to 140 µs.
     fn give_back(&mut self, number: usize) {
         let (receipt, members) = (self.sent[number].0, std::mem::take(&mut self.sent[number].1));
         let now = self.at(self.now);
-        self.queue.returned(receipt, now);
+        self.queue.returned(receipt, now, true);
         self.answered += members.len();
         for (place, client) in members.into_iter().enumerate() {
             self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

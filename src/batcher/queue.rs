@@ -15,14 +15,16 @@
 //! Not here: bodies ([`super::v1`], [`super::v2`]), and the thread that owns the queue ([`super`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
 use super::batch::{Batch, Part, Receipt, Rules, Ticket, Trigger};
 use super::key::Key;
-use super::pace::{LastReturn, Pace, Server, Waiting};
-use crate::config::{BATCH_GATHER_MAX, BATCH_LANES_KEPT, BatchPolicy};
+use super::lane::{Entry, Lane};
+use super::pace::{LastReturn, Server, Waiting};
+use crate::config::{BATCH_GATHER_MAX, BATCH_KEY_KEPT_BYTES, BATCH_LANES_KEPT, BatchPolicy};
 
 /// The waiting requests, and the number of running batches.
 #[derive(Debug)]
@@ -48,29 +50,6 @@ pub struct Queue<R> {
     /// Lanes that `adaptive` lets wait for a return.
     held: Vec<usize>,
     is_draining: bool,
-}
-
-#[derive(Debug)]
-struct Entry<R> {
-    request: R,
-    ticket: Ticket,
-    instances: usize,
-    arrived: Instant,
-    lane: usize,
-    /// Parts of it that have left.
-    parts_left: usize,
-}
-
-/// The requests of one key.
-#[derive(Debug)]
-struct Lane {
-    key: Key,
-    /// By number, so in order of arrival.
-    requests: VecDeque<u64>,
-    instances: usize,
-    due: Option<(Instant, u64)>,
-    /// What `adaptive` has learnt of its arrivals.
-    pace: Option<Box<Pace>>,
 }
 
 impl<R: Clone> Queue<R> {
@@ -100,13 +79,14 @@ impl<R: Clone> Queue<R> {
         let lane = self.lane_of(key);
         self.arrivals += 1;
         let number = self.arrivals;
-        self.waiting.insert(number, Entry { request, ticket, instances, arrived: now, lane, parts_left: 0 });
+        self.waiting.insert(number, Entry { request, ticket, instances, arrived: now, lane, parts_left: 0, turn: now });
         self.numbers.insert(ticket, number);
         let of_key = &mut self.lanes[lane];
         of_key.requests.push_back(number);
         of_key.instances += instances;
         if let Some(pace) = &mut of_key.pace {
-            pace.arrived(instances, now, self.last_return);
+            let hash = of_key.hash;
+            pace.arrived(instances, now, self.last_return.filter(|last_return| last_return.lane == hash));
         }
         // One more that waits may tip the scales.
         self.held.retain(|held| *held != lane);
@@ -151,7 +131,8 @@ impl<R: Clone> Queue<R> {
     /// Whether a lane that is due gains by waiting for a running batch ([`super::pace`]).
     fn waits_for_return(&self, number: usize, now: Instant) -> bool {
         let lane = &self.lanes[number];
-        let (Some(pace), Some(running)) = (&lane.pace, self.running.front()) else { return false };
+        let own = self.running.iter().find(|running| running.lane == lane.hash);
+        let (Some(pace), Some(running)) = (&lane.pace, own) else { return false };
         let oldest = lane.requests.front().and_then(|first| self.waiting.get(first));
         let is_late = oldest.is_none_or(|oldest| now >= oldest.arrived + self.rules.max_latency);
         if self.is_draining || is_late || lane.instances >= self.rules.cap {
@@ -162,19 +143,13 @@ impl<R: Clone> Queue<R> {
         pace.waits_for_return(lane.requests.len(), so_far, &self.server) != self.batches.is_multiple_of(TRIED_EVERY)
     }
 
-    /// A batch has come back, be it with an error.
-    pub fn returned(&mut self, receipt: Receipt, now: Instant) {
+    /// A batch has come back; only from one that the server has answered well is something learnt.
+    pub fn returned(&mut self, receipt: Receipt, now: Instant, is_success: bool) {
         self.running.retain(|running| running.number != receipt.number);
-        let time = now.saturating_duration_since(receipt.left);
-        if receipt.is_beside {
-            let common =
-                self.last_return.map_or(Duration::ZERO, |last| last.at.saturating_duration_since(receipt.left));
-            self.server.served_beside(receipt.instances, time, common);
-        } else {
-            self.server.served_alone(receipt.instances, time);
+        if is_success {
+            self.learn(receipt, now);
         }
-        self.last_return = Some(LastReturn { at: now, requests: receipt.requests });
-        self.call_time = (self.call_time * 3 + time) / 4;
+        self.last_return = Some(LastReturn { at: now, requests: receipt.requests, lane: receipt.lane });
         if self.running.is_empty() {
             self.stop_gathering(now);
         }
@@ -182,6 +157,18 @@ impl<R: Clone> Queue<R> {
             if self.lanes.contains(lane) {
                 self.schedule(lane);
             }
+        }
+    }
+
+    fn learn(&mut self, receipt: Receipt, now: Instant) {
+        let time = now.saturating_duration_since(receipt.left);
+        self.call_time = (self.call_time * 3 + time) / 4;
+        if receipt.is_beside {
+            let common =
+                self.last_return.map_or(Duration::ZERO, |last| last.at.saturating_duration_since(receipt.left));
+            self.server.served_beside(receipt.instances, time, common);
+        } else {
+            self.server.served_alone(receipt.instances, time);
         }
     }
 
@@ -241,6 +228,7 @@ impl<R: Clone> Queue<R> {
         }
         let lane = self.lanes.insert(Lane {
             key: key.clone(),
+            hash: self.by_key.hasher().hash_one(key),
             requests: VecDeque::new(),
             instances: 0,
             due: None,
@@ -253,8 +241,8 @@ impl<R: Clone> Queue<R> {
     /// Makes the lane's place in the order of due times fit what it holds.
     fn schedule(&mut self, number: usize) {
         let first = self.lanes[number].requests.front().copied();
-        let oldest = first.and_then(|first| Some((self.waiting.get(&first)?.arrived, first)));
-        let due = oldest.map(|(arrived, first)| (self.due_of(number, arrived), first));
+        let oldest = first.and_then(|first| Some((self.waiting.get(&first)?.turn, first)));
+        let due = oldest.map(|(turn, first)| (self.due_of(number, turn), first));
         let before = std::mem::replace(&mut self.lanes[number].due, due);
         if before != due {
             before.map(|(due, first)| self.due.remove(&(due, first, number)));
@@ -269,14 +257,23 @@ impl<R: Clone> Queue<R> {
 
     /// A lane has become empty: what it has learnt is kept for a while, if anything is learnt.
     fn retire(&mut self, number: usize) {
-        self.kept.push_back(number);
-        let limit = if self.rules.policy == BatchPolicy::Adaptive { BATCH_LANES_KEPT } else { 0 };
-        if self.kept.len() > limit
+        let is_kept =
+            self.rules.policy == BatchPolicy::Adaptive && self.lanes[number].key.len() <= BATCH_KEY_KEPT_BYTES;
+        if is_kept {
+            self.kept.push_back(number);
+        } else {
+            self.forget(number);
+        }
+        if self.kept.len() > BATCH_LANES_KEPT
             && let Some(oldest) = self.kept.pop_front()
         {
-            let lane = self.lanes.remove(oldest);
-            self.by_key.remove(&lane.key);
+            self.forget(oldest);
         }
+    }
+
+    fn forget(&mut self, number: usize) {
+        let lane = self.lanes.remove(number);
+        self.by_key.remove(&lane.key);
     }
 
     fn trigger(&self, lane: usize) -> Trigger {
@@ -303,7 +300,7 @@ impl<R: Clone> Queue<R> {
             members.push(entry.request);
         }
         let requests = members.len();
-        Some(Batch { members, instances, trigger, part: None, receipt: self.receipt(requests, instances, now) })
+        Some(Batch { members, instances, trigger, part: None, receipt: self.receipt(lane, requests, instances, now) })
     }
 
     fn part_of(&mut self, number: u64, lane: usize, trigger: Trigger, now: Instant) -> Option<Batch<R>> {
@@ -311,15 +308,23 @@ impl<R: Clone> Queue<R> {
         let entry = self.waiting.get_mut(&number)?;
         let (part, of, all) = (entry.parts_left, entry.instances.div_ceil(cap), entry.instances);
         entry.parts_left += 1;
+        entry.turn = now;
         let member = if part + 1 == of { self.pop(number, lane)?.request } else { entry.request.clone() };
         let part = Part { number: part, of, size: cap };
         let instances = part.instances(all);
-        let receipt = self.receipt(1, instances, now);
+        let receipt = self.receipt(lane, 1, instances, now);
         Some(Batch { members: vec![member], instances, trigger, part: Some(part), receipt })
     }
 
-    fn receipt(&self, requests: usize, instances: usize, left: Instant) -> Receipt {
-        Receipt { number: self.batches, requests, instances, left, is_beside: !self.running.is_empty() }
+    fn receipt(&self, lane: usize, requests: usize, instances: usize, left: Instant) -> Receipt {
+        Receipt {
+            number: self.batches,
+            lane: self.lanes[lane].hash,
+            requests,
+            instances,
+            left,
+            is_beside: !self.running.is_empty(),
+        }
     }
 
     /// Takes the first request of a lane out.
@@ -346,8 +351,9 @@ impl<R: Clone> Queue<R> {
     /// Until when `eager` lets those come back that a return has just answered, while the server has another batch to work
     /// on: a quarter of a call's time, at most [`BATCH_GATHER_MAX`]. Without it a closed loop of clients falls into three
     /// parts, of which one always waits: 8 clients of the KServe SDK's server got 2.7 instances a call.
-    fn gathers_until(&self) -> Option<Instant> {
-        let last_return = self.last_return.filter(|_| !self.running.is_empty())?;
+    fn gathers_until(&self, lane: u64) -> Option<Instant> {
+        let own = self.last_return.filter(|last_return| last_return.lane == lane);
+        let last_return = own.filter(|_| !self.running.is_empty())?;
         Some(last_return.at + (self.call_time / 4).min(BATCH_GATHER_MAX))
     }
 
@@ -373,10 +379,13 @@ impl<R: Clone> Queue<R> {
             (BatchPolicy::Adaptive, Some(pace)) => {
                 let is_last_place = self.running.len() + 1 >= self.rules.concurrency;
                 let waiting = Waiting { requests: lane.requests.len(), room: self.rules.cap - lane.instances };
-                let hold = pace.hold_until(waiting, &self.server, is_last_place, self.last_return);
+                let own = self.last_return.filter(|last_return| last_return.lane == lane.hash);
+                let hold = pace.hold_until(waiting, &self.server, is_last_place, own);
                 hold.map_or(oldest, |until| until.min(latest))
             }
-            (BatchPolicy::Eager, _) => self.gathers_until().map_or(oldest, |until| until.clamp(oldest, latest)),
+            (BatchPolicy::Eager, _) => {
+                self.gathers_until(lane.hash).map_or(oldest, |until| until.clamp(oldest, latest))
+            }
             (BatchPolicy::Adaptive, _) => oldest,
         }
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::batcher::json::tests::Random;
+use crate::batcher::key::Parts;
 
 const MILLI: Duration = Duration::from_millis(1);
 
 fn key(number: usize) -> Key {
-    let mut key = Key::default();
+    let mut key = Parts::default();
     key.add(&number.to_ne_bytes());
-    key
+    key.finish()
 }
 
 fn ticket(serial: u64) -> Ticket {
@@ -88,7 +89,7 @@ impl World {
     fn give_back(&mut self) {
         if !self.running.is_empty() {
             let receipt = self.running.swap_remove(self.random.below(self.running.len()));
-            self.queue.returned(receipt, self.now);
+            self.queue.returned(receipt, self.now, true);
         }
     }
 
@@ -195,7 +196,7 @@ fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_ret
     assert_eq!(first.trigger, Trigger::Eager);
     (2..8).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
     assert!(queue.take(start).is_none());
-    queue.returned(first.receipt, start);
+    queue.returned(first.receipt, start, true);
     assert_eq!(queue.take(start).unwrap().members, [2, 3, 4, 5]);
     assert_eq!(queue.next_due(), Some(start + 10 * MILLI));
     assert_eq!((queue.expired(start + 9 * MILLI), queue.expired(start + 10 * MILLI)), (None, Some(6)));
@@ -211,14 +212,14 @@ fn eager_lets_those_come_back_that_were_just_answered_while_the_server_is_busy()
     let second = queue.take(start).unwrap();
     push(&mut queue, 3, start);
     let back = start + 8 * MILLI;
-    queue.returned(first.receipt, back);
+    queue.returned(first.receipt, back, true);
     assert!(queue.take(back).is_none());
     assert_eq!(queue.next_due(), Some(back + BATCH_GATHER_MAX));
     push(&mut queue, 4, back + BATCH_GATHER_MAX / 2);
     assert_eq!(queue.take(back + BATCH_GATHER_MAX).unwrap().members, [3, 4]);
     // With nothing to do the server gets what there is.
     push(&mut queue, 5, back + BATCH_GATHER_MAX);
-    queue.returned(second.receipt, back + 2 * MILLI);
+    queue.returned(second.receipt, back + 2 * MILLI, true);
     assert_eq!(queue.take(back + 2 * MILLI + BATCH_GATHER_MAX).unwrap().members, [5]);
 }
 
@@ -229,7 +230,7 @@ fn keys_take_turns_by_the_age_of_their_oldest() {
     let first = queue.take(start).unwrap();
     queue.push(2, ticket(2), &key(1), 1, start + MILLI);
     queue.push(3, ticket(3), &key(0), 4, start + 2 * MILLI);
-    queue.returned(first.receipt, start + 3 * MILLI);
+    queue.returned(first.receipt, start + 3 * MILLI, true);
     assert_eq!(queue.take(start + 3 * MILLI).unwrap().members, [2]);
 }
 
@@ -240,10 +241,82 @@ fn what_adaptive_has_learnt_is_kept_for_so_many_keys() {
         let serial = number as u64;
         queue.push(serial, ticket(serial), &key(number), 1, start);
         let batch = queue.take(start).unwrap();
-        queue.returned(batch.receipt, start);
+        queue.returned(batch.receipt, start, true);
     }
     assert_eq!((queue.lanes.len(), queue.by_key.len()), (BATCH_LANES_KEPT, BATCH_LANES_KEPT));
     let (mut window, _) = self::queue(BatchPolicy::Window, 1, 9);
     window.push(1, ticket(1), &key(1), 1, start);
     assert!(window.take(start).is_some() && window.lanes.is_empty() && window.by_key.is_empty());
+}
+
+/// Clients of one key that ask again at once, and one of another key: how long that one waits, in front of a server that
+/// takes 5 ms for a batch and does one at a time.
+fn wait_beside_a_hot_key(policy: BatchPolicy, concurrency: usize) -> Duration {
+    let rules = Rules { max_latency: 2000 * MILLI, ..rules(policy, 8, concurrency) };
+    let (mut queue, start) = (Queue::new(rules), Instant::now());
+    let (mut now, mut serial) = (start, 0);
+    let mut push = |queue: &mut Queue<u64>, key: &Key, now| {
+        serial += 1;
+        queue.push(serial, ticket(serial), key, 1, now);
+        serial
+    };
+    (0..64).for_each(|_| drop(push(&mut queue, &key(0), start)));
+    let (mut running, mut rare, mut longest) = (VecDeque::new(), None, Duration::ZERO);
+    for round in 0..2000 {
+        if round % 400 == 399 && rare.is_none() {
+            rare = Some((push(&mut queue, &key(1), now), now));
+        }
+        loop {
+            while let Some(batch) = queue.take(now) {
+                if let Some((_, since)) = rare.filter(|rare| batch.members.contains(&rare.0)) {
+                    longest = longest.max(now - since);
+                    rare = None;
+                }
+                running.push_back(batch);
+            }
+            match queue.next_due().filter(|due| *due < now + 5 * MILLI) {
+                Some(due) => now = due,
+                None => break,
+            }
+        }
+        assert!(queue.expired(now).is_none(), "{policy:?} {concurrency}");
+        now += 5 * MILLI;
+        let Some(batch) = running.pop_front() else { continue };
+        queue.returned(batch.receipt, now, true);
+        (0..batch.members.len()).for_each(|_| drop(push(&mut queue, &key(0), now)));
+    }
+    longest
+}
+
+#[test]
+fn a_rare_key_has_its_turn_beside_a_hot_one() {
+    for policy in [BatchPolicy::Eager, BatchPolicy::Adaptive] {
+        for concurrency in [1, 2, 8] {
+            let wait = wait_beside_a_hot_key(policy, concurrency);
+            assert!(wait < 100 * MILLI, "{policy:?} with {concurrency}: {wait:?}");
+        }
+    }
+}
+
+#[test]
+fn others_have_their_turn_between_the_parts_of_a_large_request() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 4, 1);
+    queue.push(1, ticket(1), &key(0), 400, start);
+    let first = queue.take(start).unwrap();
+    queue.push(2, ticket(2), &key(1), 4, start + MILLI);
+    queue.returned(first.receipt, start + 2 * MILLI, true);
+    let second = queue.take(start + 2 * MILLI).unwrap();
+    queue.returned(second.receipt, start + 4 * MILLI, true);
+    let third = queue.take(start + 4 * MILLI).unwrap();
+    let members = [second.members, third.members].concat();
+    assert!(members.contains(&2), "{members:?}");
+}
+
+#[test]
+fn a_long_key_is_not_kept() {
+    let (mut queue, start) = queue(BatchPolicy::Adaptive, 4, 1);
+    let mut long = Parts::default();
+    long.add(&vec![b'x'; BATCH_KEY_KEPT_BYTES]);
+    queue.push(1, ticket(1), &long.finish(), 1, start);
+    assert!(queue.take(start).is_some() && queue.lanes.is_empty() && queue.by_key.is_empty());
 }

@@ -2,10 +2,12 @@
 //!
 //! Not here: the way it takes ([`super::queue`]), and what it becomes ([`super::forward`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::batch::Ticket;
 use super::gate::Held;
 use super::join::Joint;
-use super::key::Key;
+use super::key::{Key, Parts};
 use super::v1::{self, BadRequest};
 use super::v2;
 
@@ -37,6 +39,8 @@ pub(crate) struct Request {
     pub(crate) payload: Payload,
     /// The bytes of the body count until the request is answered.
     pub(crate) _held: Held,
+    /// Its client has closed the connection.
+    left: AtomicBool,
     /// Its parts, should it have more instances than a batch may.
     pub(super) joint: Joint,
 }
@@ -59,9 +63,27 @@ pub(crate) enum Unfit {
     Passes,
 }
 
+impl Request {
+    /// A request as it is handed over.
+    pub(super) fn new(ticket: Ticket, key: Key, head: Head, body: Vec<u8>, payload: Payload, held: Held) -> Self {
+        let left = AtomicBool::new(false);
+        Self { ticket, key, head, body, payload, _held: held, left, joint: Joint::new() }
+    }
+
+    /// Its client has closed the connection.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody waits for its answer any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+}
+
 impl Payload {
     /// Finds the instances of a body, and adds what must be equal in all members of a batch to the key.
-    pub(crate) fn of(protocol: Protocol, body: &[u8], key: &mut Key) -> Result<Self, Unfit> {
+    pub(crate) fn of(protocol: Protocol, body: &[u8], key: &mut Parts) -> Result<Self, Unfit> {
         match protocol {
             Protocol::V1 => v1::instances(body, key).map(Self::V1).map_err(Unfit::Bad),
             Protocol::V2 => v2::Tensors::of_request(body, key).map(Self::V2).map_err(|_| Unfit::Passes),

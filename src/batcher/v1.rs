@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::json::{Cursor, Malformed, is_named};
-use super::key::Key;
+use super::key::Parts;
 
 /// A list in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl BadRequest {
 ///
 /// # Errors
 /// As the Go agent, which reads the text to its end before it looks for instances.
-pub fn instances(body: &[u8], key: &mut Key) -> Result<List, BadRequest> {
+pub fn instances(body: &[u8], key: &mut Parts) -> Result<List, BadRequest> {
     let mut cursor = Cursor::new(body)?;
     if cursor.peek() == Some(b'n') {
         cursor.value()?;
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     fn found(body: &str) -> Result<(String, usize), BadRequest> {
-        let list = instances(body.as_bytes(), &mut Key::default())?;
+        let list = instances(body.as_bytes(), &mut Parts::default())?;
         Ok((body[list.content].to_owned(), list.count))
     }
 
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_merged_body_is_the_first_with_all_elements() {
         let bodies = [r#"{"p":1,"instances":[ 1.0 ],"q":2}"#, r#"{"p":1, "q":2, "instances":[2,[3]]}"#];
-        let lists = bodies.map(|body| instances(body.as_bytes(), &mut Key::default()).unwrap());
+        let lists = bodies.map(|body| instances(body.as_bytes(), &mut Parts::default()).unwrap());
         let parts: Vec<(&[u8], &List)> = bodies.iter().map(|body| body.as_bytes()).zip(&lists).collect();
         assert_eq!(merge(&parts), br#"{"p":1,"instances":[ 1.0 ,2,[3]],"q":2}"#);
         assert_eq!(merge(&parts[..1]), bodies[0].as_bytes());

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::json::{Cursor, Malformed, is_named};
-use super::key::Key;
+use super::key::Parts;
 use super::v1;
 
 /// The tensors of a body. INVARIANT: all have `rows` as their first dimension, which is not 0, and data to match.
@@ -64,7 +64,7 @@ impl Tensors {
     ///
     /// # Errors
     /// When the body can't be merged with any other, be it as it is no valid request.
-    pub fn of_request(body: &[u8], key: &mut Key) -> Result<Self, Malformed> {
+    pub fn of_request(body: &[u8], key: &mut Parts) -> Result<Self, Malformed> {
         Self::find(body, "inputs", key)
     }
 
@@ -73,10 +73,10 @@ impl Tensors {
     /// # Errors
     /// When it can't be split into rows.
     pub fn of_response(body: &[u8]) -> Result<Self, Malformed> {
-        Self::find(body, "outputs", &mut Key::default())
+        Self::find(body, "outputs", &mut Parts::default())
     }
 
-    fn find(body: &[u8], list: &str, key: &mut Key) -> Result<Self, Malformed> {
+    fn find(body: &[u8], list: &str, key: &mut Parts) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(body)?;
         cursor.peek();
         let (open, mut last_end) = (cursor.at() + 1, None);
@@ -180,7 +180,7 @@ pub fn are_alike(one: &Tensors, other: &Tensors) -> bool {
 }
 
 /// A list of tensors, and the first dimension that all of them have.
-fn tensors(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Key) -> Result<(usize, Vec<Tensor>), Malformed> {
+fn tensors(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Parts) -> Result<(usize, Vec<Tensor>), Malformed> {
     let (mut found, mut rows) = (Vec::new(), None);
     cursor.list(|cursor| {
         let (own_rows, tensor) = tensor(cursor, body, key)?;
@@ -194,7 +194,7 @@ fn tensors(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Key) -> Result<(usize
 }
 
 /// `{"name":…,"shape":[rows,…],"datatype":…,"data":[…]}`
-fn tensor(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Key) -> Result<(usize, Tensor), Malformed> {
+fn tensor(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Parts) -> Result<(usize, Tensor), Malformed> {
     let (mut shape, mut data) = (None, None);
     key.add(b"tensor");
     cursor.object(|cursor, name| {
@@ -225,18 +225,22 @@ struct Shape {
     per_row: usize,
 }
 
-fn dimensions(cursor: &mut Cursor<'_>, key: &mut Key) -> Result<Shape, Malformed> {
+fn dimensions(cursor: &mut Cursor<'_>, key: &mut Parts) -> Result<Shape, Malformed> {
     let mut shape: Option<Shape> = None;
+    let mut trailing = Vec::new();
     cursor.list(|cursor| {
         let (place, size) = cursor.index()?;
         if let Some(shape) = &mut shape {
             shape.per_row = shape.per_row.checked_mul(size).ok_or(Malformed)?;
-            key.add(&size.to_ne_bytes());
+            trailing.extend_from_slice(&size.to_ne_bytes());
         } else {
             shape = Some(Shape { first: place, rows: size, per_row: 1 });
         }
         Ok::<_, Malformed>(())
     })?;
+    // Names of members are quoted, so this is none.
+    key.add(b"shape");
+    key.add(&trailing);
     shape.ok_or(Malformed)
 }
 
@@ -257,7 +261,7 @@ fn elements(cursor: &mut Cursor<'_>) -> Result<Elements, Malformed> {
 }
 
 /// A member that must be the same in all. One that asks for binary data makes the body one that can't be merged.
-fn add_member(key: &mut Key, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+fn add_member(key: &mut Parts, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
     const BINARY: &[u8] = b"binary_data";
     key.add(name);
     key.add(value);
@@ -278,8 +282,8 @@ mod tests {
     const B: &str = r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[5,6]},
         {"data":["r"],"datatype":"BYTES","shape":[1],"name":"y"}],"outputs":[{"name":"o"}],"id":"b"}"#;
 
-    fn request(body: &str) -> Result<(Tensors, Key), Malformed> {
-        let mut key = Key::default();
+    fn request(body: &str) -> Result<(Tensors, Parts), Malformed> {
+        let mut key = Parts::default();
         Tensors::of_request(body.as_bytes(), &mut key).map(|tensors| (tensors, key))
     }
 

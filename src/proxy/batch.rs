@@ -94,7 +94,10 @@ impl Plane {
     /// Hands a whole request over.
     fn submit(&mut self, key: usize, collecting: Collecting) -> Flow {
         let parked = collecting.parked;
-        let Collected { head, key: of_batch, body, held, fit, raw } = collecting.finish();
+        let Collected { head, key: of_batch, body, held, fit, raw } = match collecting.finish() {
+            Ok(collected) => collected,
+            Err(why) => return self.refuse_body(key, why, parked),
+        };
         let payload = match fit {
             Ok(payload) => payload,
             Err(Unfit::Bad(why)) => return self.answer_bad_request(key, why, parked),
@@ -107,8 +110,8 @@ impl Plane {
         let ticket = Ticket { worker: self.setup.worker, key, serial: self.serial };
         let Some(batcher) = &self.setup.batcher else { return Flow::Close };
         match batcher.submit(ticket, of_batch, head, body, payload, held) {
-            Ok(()) => {
-                self.connections[key].phase = Phase::Batched(Batched { parked, serial: ticket.serial });
+            Ok(request) => {
+                self.connections[key].phase = Phase::Batched(Batched { parked, request });
                 Flow::Next
             }
             Err(failure) => self.answer_batched(key, parked, &Answer::Failed(failure)),
@@ -125,8 +128,9 @@ impl Plane {
         let Some(Phase::Batched(batched)) = self.connections.get(key).map(|connection| &connection.phase) else {
             return;
         };
-        if batched.serial == serial {
-            let flow = self.answer_batched(key, batched.parked, answer);
+        if batched.request.ticket.serial == serial {
+            let parked = batched.parked;
+            let flow = self.answer_batched(key, parked, answer);
             self.follow(key, flow);
         }
     }
@@ -151,6 +155,16 @@ impl Plane {
     fn send_answer(&mut self, key: usize, keeps: bool) -> Flow {
         let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
         self.shrink_out();
+        let (Some(connection), Some(batcher)) = (self.connections.get_mut(key), &self.setup.batcher) else {
+            return flow;
+        };
+        let mut held = batcher.hold();
+        if !held.grow(connection.unsent.rest().len()) {
+            // There is no room for what it does not take, and what it has taken must not look complete.
+            connection.socket.reset_on_close();
+            return Flow::Close;
+        }
+        connection.held = (!connection.unsent.is_empty()).then(|| Box::new(held));
         flow
     }
 

@@ -5,7 +5,7 @@
 use super::batch_heads;
 use super::headers::{Parked, Peer};
 use crate::batcher::Held;
-use crate::batcher::key::Key;
+use crate::batcher::key::{Key, Parts};
 use crate::batcher::request::{Head, Payload, Protocol, Unfit};
 use crate::config::BATCH_BODY_BYTES;
 use crate::http1::Framing;
@@ -19,7 +19,7 @@ pub(crate) struct Collecting {
     protocol: Protocol,
     head: Head,
     /// What must be equal in all members of a batch, as far as the head says.
-    key: Key,
+    key: Parts,
     /// The head as it came, for a request that may turn out to be none to batch.
     raw_head: Vec<u8>,
     framing: Framing,
@@ -27,6 +27,8 @@ pub(crate) struct Collecting {
     /// What has come of it; in V2 with its framing, as it may pass.
     bytes: Vec<u8>,
     held: Held,
+    /// There was room for the head.
+    fits: bool,
     pub(super) parked: Parked,
     /// The client is to get a 100.
     pub(super) expects_continue: bool,
@@ -59,19 +61,23 @@ impl Collecting {
         head: &RequestHead<'_, '_>,
         (peer, authority): (&Peer, &[u8]),
         key_headers: &[String],
-        held: Held,
+        mut held: Held,
     ) -> Self {
         let parked = Parked { version: head.version, keeps: head.options.keeps(head.version), is_head: false };
         let going_on = batch_heads::of_request(head, peer, authority);
+        let raw_head = if protocol == Protocol::V2 { head.fields.head().to_vec() } else { Vec::new() };
+        let key = key(head, &going_on, key_headers);
+        let fits = held.grow(going_on.text.len() + raw_head.len() + key.len());
         Self {
             protocol,
-            key: key(head, &going_on, key_headers),
+            key,
             head: going_on,
-            raw_head: if protocol == Protocol::V2 { head.fields.head().to_vec() } else { Vec::new() },
+            raw_head,
             framing: head.framing,
             body: Body::new(head.framing, if protocol == Protocol::V2 { Keep::Framing } else { Keep::Data }),
             bytes: Vec::new(),
             held,
+            fits,
             parked,
             expects_continue: head.expects_continue,
         }
@@ -81,7 +87,7 @@ impl Collecting {
     pub(super) fn take(&mut self, buf: &mut [u8]) -> Result<usize, Uncollected> {
         let step = self.body.advance(buf).map_err(Uncollected::Body)?;
         let is_too_large = matches!(self.framing, Framing::Length(length) if length > BATCH_BODY_BYTES as u64);
-        if is_too_large || !self.held.grow(step.kept) {
+        if !self.fits || is_too_large || !self.held.grow(step.kept) {
             return Err(Uncollected::NoRoom);
         }
         if self.bytes.is_empty() {
@@ -98,16 +104,24 @@ impl Collecting {
     }
 
     /// Finds the instances in the body.
-    pub(super) fn finish(self) -> Collected {
-        let Self { protocol, head, mut key, raw_head, framing, bytes, held, .. } = self;
+    ///
+    /// # Errors
+    /// When there is no room for what it has beside them.
+    pub(super) fn finish(self) -> Result<Collected, Uncollected> {
+        let Self { protocol, head, mut key, raw_head, framing, bytes, mut held, .. } = self;
+        let of_head = key.len();
         let is_framed = protocol == Protocol::V2 && framing == Framing::Chunked;
         let (body, framed) = if is_framed { (data_of(bytes.clone()), bytes) } else { (bytes, Vec::new()) };
         let fit = Payload::of(protocol, &body, &mut key);
+        if !held.grow(key.len() - of_head) {
+            return Err(Uncollected::NoRoom);
+        }
+        let key = key.finish();
         if fit == Err(Unfit::Passes) {
             let raw = (raw_head, if is_framed { framed } else { body });
-            return Collected { head, key, body: Vec::new(), held, fit, raw };
+            return Ok(Collected { head, key, body: Vec::new(), held, fit, raw });
         }
-        Collected { head, key, body, held, fit, raw: (Vec::new(), Vec::new()) }
+        Ok(Collected { head, key, body, held, fit, raw: (Vec::new(), Vec::new()) })
     }
 }
 
@@ -120,16 +134,14 @@ fn data_of(mut framed: Vec<u8>) -> Vec<u8> {
 }
 
 /// Path and query, content type and the headers that must be equal (SPEC B4).
-fn key(head: &RequestHead<'_, '_>, going_on: &Head, key_headers: &[String]) -> Key {
-    let mut key = Key::default();
+fn key(head: &RequestHead<'_, '_>, going_on: &Head, key_headers: &[String]) -> Parts {
+    let mut key = Parts::default();
     key.add(going_on.target());
     for wanted in key_headers.iter().map(String::as_str).chain(["content-type"]) {
         key.add(wanted.as_bytes());
-        for (_, name, value) in head.fields.iter() {
-            if name.eq_ignore_ascii_case(wanted) {
-                key.add(value);
-            }
-        }
+        let fields: Vec<&[u8]> =
+            head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted)).map(|field| field.2).collect();
+        key.add_all(fields.iter().copied());
     }
     key
 }

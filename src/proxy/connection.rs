@@ -11,6 +11,7 @@
 //! Not here: the steps between the phases ([`super::receive`], [`super::relay`], [`super::tunnel`]).
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use super::buffer::Unsent;
 use super::collect::Collecting;
@@ -18,6 +19,7 @@ use super::exchange::Exchange;
 use super::headers::{Parked, Peer};
 use super::socket::Socket;
 use crate::batcher::Held;
+use crate::batcher::request::Request;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -65,11 +67,11 @@ pub(crate) enum Phase {
 }
 
 /// A request that was handed to the batcher.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Batched {
     pub(crate) parked: Parked,
-    /// Of the ticket that it was handed over with.
-    pub(crate) serial: u64,
+    /// What was handed over.
+    pub(crate) request: Arc<Request>,
 }
 
 /// Which directions of a tunnel have ended.

@@ -21,8 +21,9 @@ use socket2::{Domain, Protocol, TcpKeepalive, Type};
 use super::closing::turn_away;
 use super::headers::Peer;
 use super::load::Loads;
-use super::socket::{Stream, is_exhausted};
+use super::socket::Stream;
 use super::worker::{Inbox, Message};
+use crate::ops::limits::is_exhausted;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

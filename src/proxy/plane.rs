@@ -15,17 +15,18 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::buffer::Buffers;
-use super::connection::{Batched, Connection, Phase, Upstream};
+use super::connection::{Connection, Phase, Upstream};
 use super::fault::Fault;
 use super::load::{Load, Loads};
-use super::socket::{Socket, Stream, is_exhausted};
+use super::socket::{Socket, Stream};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
-use crate::batcher::{self, batch::Ticket};
+use crate::batcher;
 use crate::config::{
     CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
+use crate::ops::limits::is_exhausted;
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
 /// without end.
@@ -214,6 +215,9 @@ impl Plane {
             let sent = connection.socket.send(connection.unsent.rest())?;
             connection.moved += sent as u64;
             connection.unsent.advance(sent, &mut self.buffers.pool);
+            if connection.unsent.is_empty() {
+                connection.held = None;
+            }
         }
         Ok(true)
     }
@@ -227,8 +231,8 @@ impl Plane {
         if let Some(upstream) = connection.upstream {
             self.drop_upstream(upstream);
         }
-        if let (Phase::Batched(Batched { serial, .. }), Some(batcher)) = (connection.phase, &self.setup.batcher) {
-            batcher.left(Ticket { worker: self.setup.worker, key, serial });
+        if let (Phase::Batched(batched), Some(batcher)) = (&connection.phase, &self.setup.batcher) {
+            batcher.left(&batched.request);
         }
         self.load().has_lost_one();
     }

@@ -224,3 +224,25 @@ fn assert_hop_is_clean(seen: &Message) {
     assert!(seen.field("content-length").is_some() != seen.field("transfer-encoding").is_some(), "{seen:?}");
     assert!(!seen.field("content-length").is_some_and(|value| value.contains(',')), "{seen:?}");
 }
+
+#[test]
+fn a_value_more_in_the_head_is_not_taken_for_a_member_of_the_body() {
+    let server = Server::with(echo);
+    let agent = batching(&server, &["--max-batchsize=2", "--max-latency=300"]);
+    let pairs = [
+        ("Content-Type: \"p\"\r\nContent-Type: 1\r\n", "{\"instances\":[1]}", "", "{\"p\":1,\"instances\":[2]}"),
+        ("Authorization: cookie\r\n", "{\"instances\":[1]}", "Cookie: cookie\r\n", "{\"instances\":[2]}"),
+        (
+            "Authorization: a\r\nAuthorization: b\r\n",
+            "{\"instances\":[1]}",
+            "Authorization: a\r\n",
+            "{\"instances\":[2]}",
+        ),
+    ];
+    for (one_head, one, other_head, other) in pairs {
+        let before = posts(&server).len();
+        let got = together(&agent, &[post(PATH, one_head, one), post(PATH, other_head, other)]);
+        assert!(got.iter().all(|answer| answer.status() == 200));
+        assert_eq!(posts(&server).len() - before, 2, "{one_head:?} {one} beside {other_head:?} {other}");
+    }
+}

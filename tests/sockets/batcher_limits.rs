@@ -1,8 +1,8 @@
 //! The cap, requests over it, and what may wait: SPEC B5, B10.
 
 use crate::batcher_support::{
-    Gate, NEVER, ask_over, assert_turned_away, batch_of, batching, calls, echo, instances_body, instances_of, json,
-    leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole, together,
+    Gate, NEVER, PATH, ask_over, assert_turned_away, batch_of, batching, calls, echo, instances_body, instances_of,
+    json, leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole, together,
 };
 use crate::support::{Message, Server, Wire, alone, until};
 
@@ -253,4 +253,22 @@ fn a_request_of_a_thousand_instances_is_one_answer() {
     let got = agent.ask(post("/v1/models/m:predict", "", &instances_body(&["[1.0,2.0]"; 1000])));
     assert_eq!(predictions(&got), vec!["[1.0,2.0]"; 1000]);
     assert_eq!(sizes(&server).len(), 1000_usize.div_ceil(32));
+}
+
+#[test]
+fn a_request_of_too_many_parts_is_refused_and_one_with_long_parameters_leaves_nothing_behind() {
+    let server = Server::with(echo);
+    let agent = batching(&server, &["--max-batchsize=1", "--batch-policy=adaptive"]);
+    let many = format!("{{\"instances\":[{}1]}}", "1,".repeat(4096));
+    let got = agent.ask(post(PATH, "", &many));
+    assert_eq!((got.status(), got.text().as_str()), (413, "4097 instances in one request, at most 4096\n"));
+    assert_eq!(posts(&server).len(), 0);
+    let before = agent.resident_kib();
+    for number in 0..8 {
+        let parameters = "x".repeat(6_000_000);
+        let body = format!("{{\"parameters\":\"{number}{parameters}\",\"instances\":[1]}}");
+        assert_eq!(agent.ask(post(PATH, "", &body)).status(), 200);
+    }
+    let grown = agent.resident_kib().saturating_sub(before);
+    assert!(grown < 40 * 1024, "{grown} KiB");
 }
