@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -15,16 +16,18 @@ use ureq::{Agent, Error, Timeout};
 
 use super::answer::{Failure, Response};
 use super::fields;
+use super::line::Line;
 use super::transport::WireConnector;
 use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
 use crate::ops::limits::is_exhausted;
 
-/// A client of the model server. Clones share their idle connections.
-#[derive(Clone)]
+/// A client of the model server with one connection.
 pub(super) struct Client {
     agent: Agent,
     /// `http://` and the server's address.
     base: String,
+    /// The connection, for those who may end a call.
+    pub(super) line: Arc<Line>,
 }
 
 /// What is sent.
@@ -42,7 +45,7 @@ pub(super) struct Call<'c> {
 
 impl Client {
     /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
-    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>, connections: usize) -> Self {
+    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>) -> Self {
         let config = Config::builder()
             .proxy(None)
             .max_redirects(0)
@@ -56,12 +59,13 @@ impl Client {
             .timeout_per_write(timeout)
             .timeout_recv_response(timeout)
             .max_response_header_size(HEAD_BYTES)
-            .max_idle_connections(connections)
-            .max_idle_connections_per_host(connections)
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
             .max_idle_age(UPSTREAM_IDLE_TIMEOUT)
             .build();
-        let agent = Agent::with_parts(config, WireConnector, Known(server));
-        Self { agent, base: format!("http://{server}") }
+        let line = Arc::new(Line::default());
+        let agent = Agent::with_parts(config, WireConnector { line: Arc::clone(&line) }, Known(server));
+        Self { agent, base: format!("http://{server}"), line }
     }
 
     /// Calls the server and reads its response whole.

@@ -13,10 +13,11 @@
 //! Not here: which requests share a batch ([`super::queue`]), and the client ([`super::call`]).
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
@@ -29,13 +30,16 @@ use super::fields;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
+use crate::config::UPSTREAM_IDLE_TIMEOUT;
 
 /// What a batch of several is answered when one of its requests may be to blame (SPEC B8).
 const ASKED_AGAIN_ALONE: [u16; 5] = [400, 404, 413, 422, 500];
 
 /// What the forwarder threads share.
 pub(super) struct Forwarder {
-    pub(super) client: Client,
+    pub(super) server: SocketAddr,
+    /// Longest wait for the first byte of a response.
+    pub(super) timeout: Option<Duration>,
     /// To the batcher, which counts what runs. There is room for one of each thread.
     pub(super) returns: Sender<Return>,
     pub(super) bell: Arc<Bell>,
@@ -60,20 +64,31 @@ pub(super) struct Pending {
 }
 
 impl Forwarder {
-    /// Serves until the batcher has ended. `number`: this thread's.
+    /// Serves until the batcher has ended. `number`: this thread's. It keeps one connection to the server, and closes it
+    /// when it has had nothing to do for [`UPSTREAM_IDLE_TIMEOUT`] (SPEC P9).
     pub(super) fn run(&self, number: usize, jobs: &Receiver<Batch<Arc<Request>>>) {
+        let mut client: Option<Client> = None;
+        let mut closes_at = Instant::now();
         loop {
             match jobs.try_recv() {
-                Ok(batch) => self.complete(number, batch),
-                Err(TryRecvError::Empty) => std::thread::park(),
+                Ok(batch) => {
+                    let client = client.get_or_insert_with(|| Client::new(self.server, self.timeout));
+                    self.complete(number, batch, client);
+                    closes_at = Instant::now() + UPSTREAM_IDLE_TIMEOUT;
+                }
+                Err(TryRecvError::Empty) if client.is_none() => std::thread::park(),
+                Err(TryRecvError::Empty) => match closes_at.saturating_duration_since(Instant::now()) {
+                    Duration::ZERO => client = None,
+                    left => std::thread::park_timeout(left),
+                },
                 Err(TryRecvError::Disconnected) => return,
             }
         }
     }
 
-    fn complete(&self, number: usize, batch: Batch<Arc<Request>>) {
+    fn complete(&self, number: usize, batch: Batch<Arc<Request>>, client: &Client) {
         let receipt = batch.receipt;
-        let is_success = catch_unwind(AssertUnwindSafe(|| self.serve(batch))).unwrap_or_else(|_| {
+        let is_success = catch_unwind(AssertUnwindSafe(|| self.serve(batch, client))).unwrap_or_else(|_| {
             log::error!("a panic has cost one batch");
             false
         });
@@ -93,13 +108,13 @@ impl Forwarder {
     }
 
     /// Whether the server has answered all of it well at once.
-    fn serve(&self, batch: Batch<Arc<Request>>) -> bool {
+    fn serve(&self, batch: Batch<Arc<Request>>, client: &Client) -> bool {
         if let Some(part) = batch.part {
-            return batch.members.iter().all(|member| self.part(member, &part));
+            return batch.members.iter().all(|member| self.part(member, &part, client));
         }
         let mut pending = Pending::new(batch.members, &self.outbox);
         let members = pending.members.make_contiguous();
-        if let Some(answers) = self.answers(members) {
+        if let Some(answers) = answers_to(members, client) {
             let is_success = answers.iter().all(Answer::is_success);
             answers.into_iter().for_each(|answer| pending.answer(answer));
             return is_success;
@@ -107,50 +122,28 @@ impl Forwarder {
         while let Some(member) = pending.members.front() {
             // Nobody waits for the answer of one that has left.
             let is_wanted = !member.has_left();
-            let answers = is_wanted.then(|| self.answers(slice::from_ref(member))).flatten();
+            let answers = is_wanted.then(|| answers_to(slice::from_ref(member), client)).flatten();
             let answer = answers.and_then(|mut answers| answers.pop());
             pending.answer(answer.unwrap_or(Answer::Failed(Failure::Internal)));
         }
         false
     }
 
-    /// Calls the server once for all; `None`: they are to be asked one by one.
-    fn answers(&self, members: &[Arc<Request>]) -> Option<Vec<Answer>> {
-        let [first, others @ ..] = members else { return None };
-        let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
-        let batch_id = batch_id();
-        let call = Call {
-            batch_id,
-            target: first.head.target(),
-            fields: &fields::common(first.head.fields(), &other_fields),
-            body: &merged(members, &batch_id),
-            is_shared: members.len() > 1,
-        };
-        match self.client.post(&call) {
-            Ok(response) if (200..300).contains(&response.status) => Some(shares(members, response.into())),
-            Ok(response) if members.len() > 1 && ASKED_AGAIN_ALONE.contains(&response.status) => None,
-            Ok(response) => {
-                let response = Arc::new(response);
-                Some(members.iter().map(|_| Answer::Whole(Arc::clone(&response))).collect())
-            }
-            Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
-        }
-    }
-
     /// Calls the server for a part of a request that is too large for one batch.
-    fn part(&self, request: &Request, part: &Part) -> bool {
+    fn part(&self, request: &Arc<Request>, part: &Part, client: &Client) -> bool {
         let joint = &request.joint;
         if joint.is_over() || request.has_left() {
             return false;
         }
         let result = catch_unwind(AssertUnwindSafe(|| {
-            self.client.post(&Call {
+            let call = Call {
                 target: request.head.target(),
                 fields: &fields::common(request.head.fields(), &[]),
                 body: &joint.body(request, part),
                 batch_id: batch_id(),
                 is_shared: false,
-            })
+            };
+            post(client, slice::from_ref(request), &call)
         }));
         let is_success = matches!(&result, Ok(Ok(response)) if (200..300).contains(&response.status));
         self.close(request, part, result.unwrap_or(Err(Failure::Internal)));
@@ -191,6 +184,39 @@ impl Drop for Pending {
             self.answer(Answer::Failed(Failure::Internal));
         }
     }
+}
+
+/// Calls the server once for all; `None`: they are to be asked one by one.
+fn answers_to(members: &[Arc<Request>], client: &Client) -> Option<Vec<Answer>> {
+    let [first, others @ ..] = members else { return None };
+    let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
+    let batch_id = batch_id();
+    let call = Call {
+        batch_id,
+        target: first.head.target(),
+        fields: &fields::common(first.head.fields(), &other_fields),
+        body: &merged(members, &batch_id),
+        is_shared: members.len() > 1,
+    };
+    match post(client, members, &call) {
+        Ok(response) if (200..300).contains(&response.status) => Some(shares(members, response.into())),
+        Ok(response) if members.len() > 1 && ASKED_AGAIN_ALONE.contains(&response.status) => None,
+        Ok(response) => {
+            let response = Arc::new(response);
+            Some(members.iter().map(|_| Answer::Whole(Arc::clone(&response))).collect())
+        }
+        Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
+    }
+}
+
+/// Calls the server for these, as long as one of their clients waits.
+fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Response, Failure> {
+    let under_way = client.line.begin();
+    members.iter().for_each(|member| member.await_call(&under_way));
+    let result = if under_way.is_wanted() { client.post(call) } else { Err(Failure::Internal) };
+    under_way.end();
+    members.iter().for_each(|member| member.call_ended(&under_way));
+    result
 }
 
 /// The body of the one call for all; a single member's is its own, byte for byte.

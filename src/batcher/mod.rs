@@ -12,7 +12,7 @@
 //! | [`key`] | what must be equal in a batch |
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
 //! | `fields` | which header fields a batch and its members get |
-//! | `forward`, `call`, `transport` | a forwarder thread, and its HTTP client |
+//! | `forward`, `call`, `transport`, `line` | a forwarder thread, its HTTP client, and how a call is ended from outside |
 //! | `gate`, `bell` | how much may wait, and what wakes the batcher |
 //!
 //! The batcher waits in one place, for a message, a return or the next due time, and never for a forwarder: it gives a
@@ -35,6 +35,7 @@ mod join;
 pub mod json;
 pub mod key;
 mod lane;
+mod line;
 pub mod pace;
 pub mod queue;
 pub(crate) mod request;
@@ -54,7 +55,6 @@ use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError, Tr
 use self::answer::{Answer, Failure};
 use self::batch::{Batch, Rules, Ticket};
 use self::bell::{Bell, RungAtEnd};
-use self::call::Client;
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
 pub(crate) use self::gate::Held;
@@ -95,7 +95,8 @@ pub(crate) struct Outbox(Arc<dyn Fn(Ticket, Answer) + Send + Sync>);
 /// The batcher, ready to run on its own thread.
 pub(crate) struct Batcher {
     rules: Rules,
-    client: Client,
+    server: SocketAddr,
+    timeout: Option<Duration>,
     /// Bounded by the gate; what clients that left add is bounded by the requests.
     messages: Receiver<Message>,
     gate: Arc<Gate>,
@@ -212,17 +213,17 @@ impl Batcher {
         let at_end = RungAtEnd(Arc::clone(&bell));
         let max_instances = rules.cap.saturating_mul(BATCH_PARTS_MAX);
         let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers, max_instances, bell: at_end };
-        (handle, Self { rules, client: Client::new(server, timeout, concurrency), messages, gate, bell })
+        (handle, Self { rules, server, timeout, messages, gate, bell })
     }
 
     /// Serves until the workers, who hold the handles, are gone.
     pub(crate) fn run(self, outbox: Outbox) {
         // The kernel lets a timer be 50 µs late unless it is told otherwise, which is as long as `adaptive` waits.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let Self { rules, client, messages, gate, bell } = self;
+        let Self { rules, server, timeout, messages, gate, bell } = self;
         bell.attach();
         let (sender, returns) = crossbeam_channel::bounded(rules.concurrency);
-        let forwarder = Arc::new(Forwarder { client, returns: sender, bell: Arc::clone(&bell), outbox });
+        let forwarder = Arc::new(Forwarder { server, timeout, returns: sender, bell: Arc::clone(&bell), outbox });
         let (forwarders, idle) = (Vec::new(), Vec::new());
         let (queue, concurrency) = (Queue::new(rules), rules.concurrency);
         Running { queue, messages, returns, gate, bell, concurrency, counted: 0, forwarder, forwarders, idle }.run();

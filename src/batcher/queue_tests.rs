@@ -260,7 +260,9 @@ fn wait_beside_a_hot_key(policy: BatchPolicy, concurrency: usize) -> Duration {
         queue.push(serial, ticket(serial), key, 1, now);
         serial
     };
-    (0..64).for_each(|_| drop(push(&mut queue, &key(0), start)));
+    for _ in 0..64 {
+        push(&mut queue, &key(0), start);
+    }
     let (mut running, mut rare, mut longest) = (VecDeque::new(), None, Duration::ZERO);
     for round in 0..2000 {
         if round % 400 == 399 && rare.is_none() {
@@ -283,7 +285,9 @@ fn wait_beside_a_hot_key(policy: BatchPolicy, concurrency: usize) -> Duration {
         now += 5 * MILLI;
         let Some(batch) = running.pop_front() else { continue };
         queue.returned(batch.receipt, now, true);
-        (0..batch.members.len()).for_each(|_| drop(push(&mut queue, &key(0), now)));
+        for _ in &batch.members {
+            push(&mut queue, &key(0), now);
+        }
     }
     longest
 }

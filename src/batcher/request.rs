@@ -2,12 +2,13 @@
 //!
 //! Not here: the way it takes ([`super::queue`]), and what it becomes ([`super::forward`]).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::batch::Ticket;
 use super::gate::Held;
 use super::join::Joint;
 use super::key::{Key, Parts};
+use super::line::UnderWay;
 use super::v1::{self, BadRequest};
 use super::v2;
 
@@ -39,10 +40,17 @@ pub(crate) struct Request {
     pub(crate) payload: Payload,
     /// The bytes of the body count until the request is answered.
     pub(crate) _held: Held,
-    /// Its client has closed the connection.
-    left: AtomicBool,
+    /// Who waits for the answer.
+    wait: Mutex<Wait>,
     /// Its parts, should it have more instances than a batch may.
     pub(super) joint: Joint,
+}
+
+/// Whether its client waits, and for which calls: one, or as many as there are parts under way.
+#[derive(Debug, Default)]
+struct Wait {
+    has_left: bool,
+    calls: Vec<Arc<UnderWay>>,
 }
 
 /// Where a body's instances lie.
@@ -66,18 +74,37 @@ pub(crate) enum Unfit {
 impl Request {
     /// A request as it is handed over.
     pub(super) fn new(ticket: Ticket, key: Key, head: Head, body: Vec<u8>, payload: Payload, held: Held) -> Self {
-        let left = AtomicBool::new(false);
-        Self { ticket, key, head, body, payload, _held: held, left, joint: Joint::new() }
+        Self { ticket, key, head, body, payload, _held: held, wait: Mutex::default(), joint: Joint::new() }
     }
 
     /// Its client has closed the connection.
     pub(super) fn leave(&self) {
-        self.left.store(true, Ordering::Relaxed);
+        let mut wait = self.wait();
+        wait.has_left = true;
+        wait.calls.drain(..).for_each(|call| call.leave());
+    }
+
+    /// It waits for this call, unless its client has left.
+    pub(super) fn await_call(&self, call: &Arc<UnderWay>) {
+        let mut wait = self.wait();
+        if !wait.has_left {
+            call.join();
+            wait.calls.push(Arc::clone(call));
+        }
+    }
+
+    /// This call has ended.
+    pub(super) fn call_ended(&self, call: &Arc<UnderWay>) {
+        self.wait().calls.retain(|other| !Arc::ptr_eq(other, call));
     }
 
     /// Whether nobody waits for its answer any more.
     pub(super) fn has_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
+        self.wait().has_left
+    }
+
+    fn wait(&self) -> MutexGuard<'_, Wait> {
+        self.wait.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,22 +14,28 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
+use super::line::Line;
 use crate::config::BATCH_CALL_BUFFER_BYTES;
 
 /// Makes connections to the one address that there is.
 #[derive(Debug)]
-pub(super) struct WireConnector;
+pub(super) struct WireConnector {
+    /// Is told of each.
+    pub(super) line: Arc<Line>,
+}
 
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Wire {
-    stream: TcpStream,
+    /// Shared only with the [`Line`], which may shut it down.
+    stream: Arc<TcpStream>,
     /// Its input half is used.
     input: LazyBuffers,
     output: Vec<u8>,
@@ -57,6 +63,8 @@ impl Connector for WireConnector {
         };
         let stream = connected.map_err(|error| timed(error, Timeout::Connect))?;
         stream.set_nodelay(true)?;
+        let stream = Arc::new(stream);
+        self.line.connected(&stream);
         Ok(Some(Wire {
             stream,
             input: LazyBuffers::new(BATCH_CALL_BUFFER_BYTES, 1),
@@ -96,7 +104,7 @@ impl Transport for Wire {
             self.read_timeout = limit;
         }
         let count = loop {
-            match self.stream.read(self.input.input_append_buf()) {
+            match (&*self.stream).read(self.input.input_append_buf()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result.map_err(|error| timed(error, timeout.reason))?,
             }
@@ -116,7 +124,7 @@ impl Transport for Wire {
         self.awaits_response = false;
         // There is nothing to read on an idle connection, not even its end.
         let mut byte = [0];
-        let peeked = recv(&self.stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let peeked = recv(&*self.stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
@@ -137,7 +145,7 @@ impl Wire {
             self.stream.set_write_timeout(limit)?;
             self.write_timeout = limit;
         }
-        match self.stream.write_all(&self.output[..waiting]) {
+        match (&*self.stream).write_all(&self.output[..waiting]) {
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                 self.is_broken = true;
                 Ok(())

@@ -10,7 +10,7 @@ use crate::batcher_support::{
     Gate, NEVER, PATH, answer, batching, echo, instances_body, instances_of, json, post, posts, predict, predictions,
     sizes, submit, together,
 };
-use crate::support::{Message, Peer, Server, Wire, alone};
+use crate::support::{Message, Peer, Server, Wire, alone, until};
 
 #[test]
 fn any_target_reaches_the_server_as_it_is() {
@@ -250,4 +250,40 @@ fn a_connection_that_carried_a_500_is_not_used_again() {
         client.send(post("/v1/models/m:explain", "", &instances_body(&[instance])));
         assert_eq!(client.response().status(), status);
     }
+}
+
+#[test]
+fn a_call_that_nobody_waits_for_any_more_is_ended_and_its_place_is_free() {
+    let server = Server::start(|mut peer: Peer| {
+        while let Some(request) = peer.request() {
+            if request.text().contains("hang") {
+                let _ = peer.wire.rest();
+                return;
+            }
+            peer.wire.send(echo(&request));
+        }
+    });
+    let agent = batching(&server, &["--batch-policy=eager", "--max-latency=60000", "--max-batchsize=2"]);
+    let hanging = instances_body(&["\"hang\""]);
+    let clients = ["/a:predict", "/b:predict"].map(|path| submit(&agent, post(path, "", &hanging)));
+    until("both places are taken", || posts(&server).len() == 2);
+    let mut other = submit(&agent, post(PATH, "", &instances_body(&["1"])));
+    clients.into_iter().for_each(Wire::close);
+    assert_eq!(predictions(&other.response()), ["1"]);
+}
+
+#[test]
+fn an_idle_connection_is_closed_before_the_server_would() {
+    let (ended, end) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let server = Server::start(move |mut peer: Peer| {
+        while let Some(request) = peer.request() {
+            peer.wire.send(echo(&request));
+        }
+        let _ = ended.lock().unwrap().send(());
+    });
+    let agent = batching(&server, &["--batch-policy=eager"]);
+    assert_eq!(predictions(&agent.ask(post(PATH, "", &instances_body(&["1"])))), ["1"]);
+    // Common Python servers close after 5 s.
+    end.recv_timeout(Duration::from_millis(4500)).expect("it is closed after 3 s");
 }
