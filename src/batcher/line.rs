@@ -23,7 +23,8 @@ struct Current {
 pub(super) struct UnderWay {
     line: Arc<Line>,
     number: u64,
-    /// Requests whose clients still wait.
+    /// Requests whose clients still wait; and one more until all have joined, so that a first one that leaves does not end
+    /// the call of those who are just joining.
     waiting: AtomicUsize,
 }
 
@@ -33,12 +34,12 @@ impl Line {
         self.current().stream = Arc::downgrade(stream);
     }
 
-    /// A call begins, for nobody yet.
+    /// A call begins; those who wait for it join, and then it is [wanted](UnderWay::is_wanted) or not.
     pub(super) fn begin(self: &Arc<Self>) -> Arc<UnderWay> {
         let mut current = self.current();
         current.calls += 1;
         current.call = current.calls;
-        Arc::new(UnderWay { line: Arc::clone(self), number: current.calls, waiting: AtomicUsize::new(0) })
+        Arc::new(UnderWay { line: Arc::clone(self), number: current.calls, waiting: AtomicUsize::new(1) })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -52,9 +53,9 @@ impl UnderWay {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether anybody waits for it.
+    /// All have joined; whether anybody waits for it.
     pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting.fetch_sub(1, Ordering::Relaxed) > 1
     }
 
     /// One has left; the last one ends the call, unless it has ended.
@@ -73,5 +74,54 @@ impl UnderWay {
     /// The call has ended: from now on the connection is another's.
     pub(super) fn end(&self) {
         self.line.current().call = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn line() -> (Arc<Line>, Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let line = Arc::new(Line::default());
+        line.connected(&stream);
+        (line, stream, listener.accept().unwrap().0)
+    }
+
+    fn is_shut_down(mut server: &TcpStream) -> bool {
+        server.set_nonblocking(true).unwrap();
+        server.read(&mut [0]).is_ok_and(|count| count == 0)
+    }
+
+    #[test]
+    fn the_last_who_leaves_ends_the_call() {
+        let (line, _stream, server) = line();
+        let call = line.begin();
+        call.join();
+        call.leave();
+        call.join();
+        call.join();
+        assert!(call.is_wanted());
+        call.leave();
+        assert!(!is_shut_down(&server));
+        call.leave();
+        assert!(is_shut_down(&server));
+    }
+
+    #[test]
+    fn a_call_that_has_ended_does_not_end_the_next() {
+        let (line, _stream, server) = line();
+        let first = line.begin();
+        first.join();
+        assert!(first.is_wanted());
+        first.end();
+        let second = line.begin();
+        first.leave();
+        assert!(!is_shut_down(&server));
+        assert!(!second.is_wanted());
     }
 }
