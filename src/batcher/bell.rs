@@ -88,7 +88,13 @@ mod tests {
             while open || sum < 40_000 {
                 sum += returns.try_iter().sum::<u32>();
                 sum += inbox.try_iter().sum::<u32>();
-                open = inbox.try_recv() != Err(crossbeam_channel::TryRecvError::Disconnected);
+                match inbox.try_recv() {
+                    Ok(one) => {
+                        sum += one;
+                        continue;
+                    }
+                    Err(error) => open = error != crossbeam_channel::TryRecvError::Disconnected,
+                }
                 if open || sum < 40_000 {
                     of_sleeper.sleep(None, true, || !returns.is_empty());
                 }
