@@ -3,8 +3,12 @@
 //! The one thing such a server must not do is close when a request has arrived, for then nobody can tell whether it
 //! was carried out. `close()` can't promise that: bytes may arrive between the last look and the call, and it waits for
 //! the children that tests beside this one are just starting. So this server uses `shutdown` of both directions, which
-//! looks the same on the wire (a FIN; a reset for whatever comes later), and then reads what had arrived before it. Those requests, few or none, were met by the server's own race: for them a
-//! 502 is right, as SPEC P9 forbids another copy, and they are counted apart.
+//! looks the same on the wire (a FIN; a reset for whatever comes later), and then reads what had arrived before it.
+//! Those requests, few or none, were met by the server's own race: for them a 502 is right, as SPEC P9 forbids another
+//! copy, and they are counted apart.
+//!
+//! Both sides pause at random for times of the same length, so that closes meet requests at every moment on a fast
+//! machine and a slow one.
 
 use std::collections::HashSet;
 use std::mem::MaybeUninit;
@@ -18,6 +22,26 @@ use crate::support::{Agent, OK, Peer, Server, Wire, alone};
 
 const REQUESTS: usize = 100_000;
 const CLIENTS: usize = 8;
+/// The longest pause of either side, about a round trip through the agent.
+const PAUSE: u64 = 120_000;
+
+/// A small generator of numbers: the same ones at each run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 >> 32
+    }
+
+    /// Lets up to [`PAUSE`] nanoseconds pass. A sleep would last 50 us longer than it was told to.
+    fn pause(&mut self) {
+        let until = Instant::now() + Duration::from_nanos(self.next() % PAUSE);
+        while Instant::now() < until {
+            thread::yield_now();
+        }
+    }
+}
 
 /// What the server knows about the requests, by their numbers.
 struct Book {
@@ -33,7 +57,7 @@ fn number(head: &[u8]) -> Option<usize> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn serve(wire: &mut Wire, book: &Book, mut random: u64) {
+fn serve(wire: &mut Wire, book: &Book, mut random: Random) {
     wire.patience = Duration::from_secs(60);
     loop {
         let Some(request) = wire.request() else { return };
@@ -43,13 +67,8 @@ fn serve(wire: &mut Wire, book: &Book, mut random: u64) {
         if wire.try_send(OK).is_err() {
             return;
         }
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        if random >> 63 == 0 {
-            let pause = Duration::from_nanos((random >> 32) % 120_000);
-            let until = Instant::now() + pause;
-            while Instant::now() < until {
-                thread::yield_now();
-            }
+        if random.next().is_multiple_of(2) {
+            random.pause();
             if close_if_idle(wire, book) {
                 return;
             }
@@ -79,7 +98,11 @@ fn close_if_idle(wire: &mut Wire, book: &Book) -> bool {
 /// Sends its share of the requests over one connection; returns the numbers of those that were not answered well.
 fn ask(mut client: Wire, first: usize) -> Vec<(usize, String)> {
     let mut failed = Vec::new();
+    let mut random = Random(first as u64);
     for number in (first..REQUESTS).step_by(CLIENTS) {
+        if random.next().is_multiple_of(4) {
+            random.pause();
+        }
         let post = |method| format!("{method} /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
         match number / CLIENTS % 4 {
             0 => client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n")),
@@ -106,7 +129,7 @@ fn a_server_that_closes_idle_connections_costs_no_request_and_doubles_none() {
     let of_server = Arc::clone(&book);
     let server = Server::start(move |mut peer: Peer| {
         let seed = u64::try_from(peer.number).unwrap().wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        serve(&mut peer.wire, &of_server, seed);
+        serve(&mut peer.wire, &of_server, Random(seed));
     });
     let agent = Agent::start(server.port, &[]);
     let clients: Vec<_> = (0..CLIENTS)
