@@ -7,6 +7,9 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::v1::{self, BadRequest, List};
+use super::v2::Tensors;
+
 /// A response of the model server, which the members of its batch share.
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -40,6 +43,8 @@ pub(crate) enum Answer {
 /// Why a request of a batch has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
+    /// It is no request.
+    Bad(BadRequest),
     /// `--batch-queue` requests wait.
     QueueFull,
     /// It has more instances than may be sent in parts.
@@ -70,12 +75,35 @@ pub(crate) enum Failure {
     Internal,
 }
 
+impl Response {
+    /// Whether the server has done what it was asked.
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Its predictions, one for each instance.
+    pub(super) fn predictions(&self, instances: usize) -> Result<List, Failure> {
+        let list = v1::predictions(&self.body).ok().flatten();
+        let list = list.ok_or(Failure::Lengths { answered: None, instances })?;
+        let answered = Some(list.count);
+        if list.count == instances { Ok(list) } else { Err(Failure::Lengths { answered, instances }) }
+    }
+
+    /// Its outputs, a row for each instance.
+    pub(super) fn outputs(&self, instances: usize) -> Result<Tensors, Failure> {
+        let tensors = Tensors::of_response(&self.body);
+        let tensors = tensors.map_err(|_| Failure::Lengths { answered: None, instances })?;
+        let answered = Some(tensors.rows);
+        if tensors.rows == instances { Ok(tensors) } else { Err(Failure::Lengths { answered, instances }) }
+    }
+}
+
 impl Answer {
     /// Whether the server has done what it was asked.
     pub(crate) fn is_success(&self) -> bool {
         match self {
             Self::Predictions { .. } | Self::Rebuilt { .. } => true,
-            Self::Whole(response) => (200..300).contains(&response.status),
+            Self::Whole(response) => response.is_success(),
             Self::Failed(_) => false,
         }
     }
@@ -92,6 +120,7 @@ impl Failure {
     /// The status of the answer.
     pub(crate) fn status(&self) -> u16 {
         match self {
+            Self::Bad(_) => 400,
             Self::TooManyInstances { .. } => 413,
             Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread | Self::Exhausted => 503,
             Self::Timeout => 504,
@@ -114,6 +143,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bad(why) => f.write_str(why.text()),
             Self::QueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
             Self::TooManyInstances { instances, most } => {
                 write!(f, "{instances} instances in one request, at most {most}")

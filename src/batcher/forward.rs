@@ -145,7 +145,7 @@ impl Forwarder {
             };
             post(client, slice::from_ref(request), &call)
         }));
-        let is_success = matches!(&result, Ok(Ok(response)) if (200..300).contains(&response.status));
+        let is_success = matches!(&result, Ok(Ok(response)) if response.is_success());
         self.close(request, part, result.unwrap_or(Err(Failure::Internal)));
         is_success
     }
@@ -199,7 +199,7 @@ fn answers_to(members: &[Arc<Request>], client: &Client) -> Option<Vec<Answer>> 
         is_shared: members.len() > 1,
     };
     match post(client, members, &call) {
-        Ok(response) if (200..300).contains(&response.status) => Some(shares(members, response.into())),
+        Ok(response) if response.is_success() => Some(shares(members, response.into())),
         Ok(response) if members.len() > 1 && ASKED_AGAIN_ALONE.contains(&response.status) => None,
         Ok(response) => {
             let response = Arc::new(response);
@@ -256,24 +256,17 @@ fn of_v2(members: &[Arc<Request>]) -> Vec<(&[u8], &Tensors)> {
 /// Each member's share of a successful response.
 fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Vec<Answer> {
     let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
-    let instances = counts.iter().sum();
     let shares = match &members[0].payload {
         Payload::V2(_) if members.len() == 1 => return vec![Answer::Whole(response)],
-        _ if response.is_coded => return members.iter().map(|_| Answer::Failed(Failure::Coded)).collect(),
-        Payload::V1(_) => shares_v1(&counts, instances, &response),
-        Payload::V2(_) => shares_v2(&of_v2(members), &counts, instances, &response),
+        _ if response.is_coded => Err(Failure::Coded),
+        Payload::V1(_) => shares_v1(&counts, &response),
+        Payload::V2(_) => shares_v2(&of_v2(members), &counts, &response),
     };
-    shares.unwrap_or_else(|answered| {
-        members.iter().map(|_| Answer::Failed(Failure::Lengths { answered, instances })).collect()
-    })
+    shares.unwrap_or_else(|failure| members.iter().map(|_| Answer::Failed(failure.clone())).collect())
 }
 
-/// The error is the number of predictions, if there is a list of them.
-fn shares_v1(counts: &[usize], instances: usize, response: &Arc<Response>) -> Result<Vec<Answer>, Option<usize>> {
-    let list = v1::predictions(&response.body).ok().flatten().ok_or(None)?;
-    if list.count != instances {
-        return Err(Some(list.count));
-    }
+fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Result<Vec<Answer>, Failure> {
+    let list = response.predictions(counts.iter().sum())?;
     let ranges = v1::split(&response.body, &list.content, counts.iter().copied());
     Ok(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
 }
@@ -281,13 +274,9 @@ fn shares_v1(counts: &[usize], instances: usize, response: &Arc<Response>) -> Re
 fn shares_v2(
     members: &[(&[u8], &Tensors)],
     counts: &[usize],
-    instances: usize,
     response: &Arc<Response>,
-) -> Result<Vec<Answer>, Option<usize>> {
-    let tensors = Tensors::of_response(&response.body).map_err(|_| None)?;
-    if tensors.rows != instances {
-        return Err(Some(tensors.rows));
-    }
+) -> Result<Vec<Answer>, Failure> {
+    let tensors = response.outputs(counts.iter().sum())?;
     let runs = tensors.split(&response.body, counts);
     // An id that the server took from the batch's is nobody's; one of its own making is as good as any.
     let batch_id = [b"\"", &response.batch_id[..], b"\""].concat();

@@ -13,7 +13,7 @@ use super::v2::{self, NewId, Tensors};
 use crate::config::BATCH_RESPONSE_BYTES;
 
 /// The responses to a request's parts, which may come at the same time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Joint {
     /// Where the parts lie in the body, one list for each of its lists of instances: found when the first part leaves.
     runs: OnceLock<Vec<Vec<Range<usize>>>>,
@@ -62,8 +62,8 @@ impl Joint {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived = parts.as_mut()?;
         let response = match response {
-            Ok(response) if is_success(&response) && response.is_coded => Err(Answer::Failed(Failure::Coded)),
-            Ok(response) if is_success(&response) => Ok(response),
+            Ok(response) if response.is_success() && response.is_coded => Err(Answer::Failed(Failure::Coded)),
+            Ok(response) if response.is_success() => Ok(response),
             Ok(response) => Err(Answer::Whole(response.into())),
             Err(failure) => Err(Answer::Failed(failure)),
         };
@@ -93,10 +93,6 @@ impl Arrived {
     }
 }
 
-fn is_success(response: &Response) -> bool {
-    (200..300).contains(&response.status)
-}
-
 /// Instances of each part.
 fn counts(request: &Request, part: &Part) -> Vec<usize> {
     (0..part.of).map(|number| Part { number, ..*part }.instances(request.payload.instances())).collect()
@@ -116,11 +112,7 @@ fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> 
 fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
     let mut body = [V1_BEFORE_ID, &responses[0].batch_id, V1_BEFORE_PREDICTIONS].concat();
     for (number, (response, instances)) in responses.iter().zip(counts.iter().copied()).enumerate() {
-        let list = v1::predictions(&response.body).ok().flatten();
-        let list = list.ok_or(Failure::Lengths { answered: None, instances })?;
-        if list.count != instances {
-            return Err(Failure::Lengths { answered: Some(list.count), instances });
-        }
+        let list = response.predictions(instances)?;
         if number > 0 {
             body.push(b',');
         }
@@ -133,9 +125,8 @@ fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure>
 fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
     let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
     for (response, instances) in responses.iter().zip(counts.iter().copied()) {
-        let tensors = Tensors::of_response(&response.body);
-        let tensors = tensors.map_err(|_| Failure::Lengths { answered: None, instances })?;
-        if tensors.rows != instances || found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
+        let tensors = response.outputs(instances)?;
+        if found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
             return Err(Failure::Lengths { answered: Some(tensors.rows), instances });
         }
         found.push(tensors);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   worker ── request ──▶ batcher: queue ── batch ──▶ forwarder: merge, call, split ── answers ──▶ workers
-//!     └─ its client left ──▶ ▲  └────────── receipt ───────┘
+//!     └─ its client left ──▶ ▲  └────────── return ────────┘
 //! ```
 //!
 //! | module | what |
@@ -17,7 +17,8 @@
 //!
 //! The batcher waits in one place, for a message, a return or the next due time, and never for a forwarder: it gives a
 //! batch to one that has nothing to do, and makes one where there is none, up to as many as batches may run. When nothing
-//! waits it sleeps without a timeout, and returns do not wake it. It ends when the workers are gone, and the forwarders end with it.
+//! waits it sleeps without a timeout, and returns do not wake it. It ends when the workers are gone, and the forwarders
+//! end with it.
 //!
 //! Architecture Invariant: a worker never waits for the batcher. What may wait, heads, keys and bodies, is bounded by the
 //! gate before it is sent.
@@ -232,8 +233,7 @@ impl Batcher {
 
 impl Running {
     fn run(mut self) {
-        while self.receive().is_ok() {
-            let now = Instant::now();
+        while let Ok(now) = self.receive() {
             while let Some(batch) = self.queue.take(now) {
                 self.forward(batch);
             }
@@ -249,8 +249,8 @@ impl Running {
         self.end();
     }
 
-    /// Takes in what has come. The error: the workers are gone.
-    fn receive(&mut self) -> Result<(), RecvError> {
+    /// Takes in what has come; returns the time of this wake-up. The error: the workers are gone.
+    fn receive(&mut self) -> Result<Instant, RecvError> {
         while let Ok(Return { forwarder, receipt, at, is_success }) = self.returns.try_recv() {
             self.idle.push(forwarder);
             self.queue.returned(receipt, at, is_success);
@@ -265,7 +265,7 @@ impl Running {
                 Err(TryRecvError::Disconnected) => return Err(RecvError),
             }
         }
-        Ok(())
+        Ok(now)
     }
 
     /// Lets the forwarders see that there is nothing to come.

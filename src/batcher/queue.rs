@@ -81,12 +81,12 @@ impl<R: Clone> Queue<R> {
         let number = self.arrivals;
         self.waiting.insert(number, Entry { request, ticket, instances, arrived: now, lane, parts_left: 0, turn: now });
         self.numbers.insert(ticket, number);
+        let own_return = self.own_return(self.lanes[lane].hash);
         let of_key = &mut self.lanes[lane];
         of_key.requests.push_back(number);
         of_key.instances += instances;
         if let Some(pace) = &mut of_key.pace {
-            let hash = of_key.hash;
-            pace.arrived(instances, now, self.last_return.filter(|last_return| last_return.lane == hash));
+            pace.arrived(instances, now, own_return);
         }
         // One more that waits may tip the scales.
         self.held.retain(|held| *held != lane);
@@ -203,11 +203,6 @@ impl<R: Clone> Queue<R> {
         self.waiting.len()
     }
 
-    /// Batches that have left and not returned.
-    pub fn running(&self) -> usize {
-        self.running.len()
-    }
-
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -295,7 +290,7 @@ impl<R: Clone> Queue<R> {
         while let Some(next) = self.lanes[lane].requests.front().copied()
             && instances + self.waiting.get(&next)?.instances <= self.rules.cap
         {
-            let entry = self.pop(next, lane)?;
+            let entry = self.pop(next)?;
             instances += entry.instances;
             members.push(entry.request);
         }
@@ -309,7 +304,7 @@ impl<R: Clone> Queue<R> {
         let (part, of, all) = (entry.parts_left, entry.instances.div_ceil(cap), entry.instances);
         entry.parts_left += 1;
         entry.turn = now;
-        let member = if part + 1 == of { self.pop(number, lane)?.request } else { entry.request.clone() };
+        let member = if part + 1 == of { self.pop(number)?.request } else { entry.request.clone() };
         let part = Part { number: part, of, size: cap };
         let instances = part.instances(all);
         let receipt = self.receipt(lane, 1, instances, now);
@@ -327,16 +322,8 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// Takes the first request of a lane out.
-    fn pop(&mut self, number: u64, lane: usize) -> Option<Entry<R>> {
-        let entry = self.waiting.remove(&number)?;
-        self.numbers.remove(&entry.ticket);
-        self.lanes[lane].requests.pop_front();
-        self.lanes[lane].instances -= entry.instances;
-        Some(entry)
-    }
-
-    fn take_out(&mut self, number: u64) -> Option<Entry<R>> {
+    /// Takes a request out of what waits.
+    fn pop(&mut self, number: u64) -> Option<Entry<R>> {
         let entry = self.waiting.remove(&number)?;
         self.numbers.remove(&entry.ticket);
         let lane = &mut self.lanes[entry.lane];
@@ -344,16 +331,25 @@ impl<R: Clone> Queue<R> {
             lane.requests.remove(place);
         }
         lane.instances -= entry.instances;
+        Some(entry)
+    }
+
+    fn take_out(&mut self, number: u64) -> Option<Entry<R>> {
+        let entry = self.pop(number)?;
         self.schedule(entry.lane);
         Some(entry)
+    }
+
+    /// The last return, if it was of this lane.
+    fn own_return(&self, lane: u64) -> Option<LastReturn> {
+        self.last_return.filter(|last_return| last_return.lane == lane)
     }
 
     /// Until when `eager` lets those come back that a return has just answered, while the server has another batch to work
     /// on: a quarter of a call's time, at most [`BATCH_GATHER_MAX`]. Without it a closed loop of clients falls into three
     /// parts, of which one always waits: 8 clients of the KServe SDK's server got 2.7 instances a call.
     fn gathers_until(&self, lane: u64) -> Option<Instant> {
-        let own = self.last_return.filter(|last_return| last_return.lane == lane);
-        let last_return = own.filter(|_| !self.running.is_empty())?;
+        let last_return = self.own_return(lane).filter(|_| !self.running.is_empty())?;
         Some(last_return.at + (self.call_time / 4).min(BATCH_GATHER_MAX))
     }
 
@@ -379,8 +375,7 @@ impl<R: Clone> Queue<R> {
             (BatchPolicy::Adaptive, Some(pace)) => {
                 let is_last_place = self.running.len() + 1 >= self.rules.concurrency;
                 let waiting = Waiting { requests: lane.requests.len(), room: self.rules.cap - lane.instances };
-                let own = self.last_return.filter(|last_return| last_return.lane == lane.hash);
-                let hold = pace.hold_until(waiting, &self.server, is_last_place, own);
+                let hold = pace.hold_until(waiting, &self.server, is_last_place, self.own_return(lane.hash));
                 hold.map_or(oldest, |until| until.min(latest))
             }
             (BatchPolicy::Eager, _) => {

@@ -41,9 +41,9 @@ impl BadRequest {
     /// What the client is told: the Go agent's words.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Unreadable => "can't read body\n",
-            Self::Malformed => "can't Unmarshal body\n",
-            Self::NoInstances => "no instances in the request\n",
+            Self::Unreadable => "can't read body",
+            Self::Malformed => "can't Unmarshal body",
+            Self::NoInstances => "no instances in the request",
         }
     }
 }

@@ -16,7 +16,7 @@ use super::collect::{Collected, Collecting, Uncollected};
 use super::connection::{Batched, Closing, Phase};
 use super::exchange::Exchange;
 use super::fault::Fault;
-use super::headers::{self, Connection as Field, Parked};
+use super::headers::{Connection as Field, Parked};
 use super::plane::{Flow, Plane, SendFrom};
 use super::relay::TURN_READS;
 use super::socket::Received;
@@ -100,7 +100,7 @@ impl Plane {
         };
         let payload = match fit {
             Ok(payload) => payload,
-            Err(Unfit::Bad(why)) => return self.answer_bad_request(key, why, parked),
+            Err(Unfit::Bad(why)) => return self.answer_batched(key, parked, &Answer::Failed(Failure::Bad(why))),
             Err(Unfit::Passes) => {
                 self.connections[key].held = Some(Box::new(held));
                 return self.pass_collected(key, &raw.0, raw.1);
@@ -143,15 +143,6 @@ impl Plane {
         self.send_answer(key, keeps)
     }
 
-    fn answer_bad_request(&mut self, key: usize, why: BadRequest, parked: Parked) -> Flow {
-        let keeps = parked.keeps && !self.is_finishing() && why != BadRequest::Unreadable;
-        let answer = headers::Answer { status: 400, field: None, body: why.text().as_bytes() };
-        let out = &mut self.buffers.out;
-        out.clear();
-        headers::write_answer(out, answer, parked.version, Field::of_client(keeps, parked.version), false);
-        self.send_answer(key, keeps)
-    }
-
     fn send_answer(&mut self, key: usize, keeps: bool) -> Flow {
         let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
         self.shrink_out();
@@ -170,12 +161,12 @@ impl Plane {
 
     /// Answers a request whose body is not read on; what follows can't be told apart.
     fn refuse_body(&mut self, key: usize, why: Uncollected, parked: Parked) -> Flow {
-        let parked = Parked { keeps: false, ..parked };
-        match why {
-            Uncollected::NoRoom => self.answer_batched(key, parked, &Answer::Failed(Failure::BodiesFull)),
-            Uncollected::Body(error @ BodyError::TooLarge(_)) => self.refuse(key, Fault::RequestBody(error)),
-            Uncollected::Body(_) => self.answer_bad_request(key, BadRequest::Unreadable, parked),
-        }
+        let failure = match why {
+            Uncollected::Body(error @ BodyError::TooLarge(_)) => return self.refuse(key, Fault::RequestBody(error)),
+            Uncollected::Body(_) => Failure::Bad(BadRequest::Unreadable),
+            Uncollected::NoRoom => Failure::BodiesFull,
+        };
+        self.answer_batched(key, Parked { keeps: false, ..parked }, &Answer::Failed(failure))
     }
 
     /// Sends a request on that was collected and is not to be batched.
