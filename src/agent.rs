@@ -7,6 +7,7 @@
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
+//! | `admin`, tiny_http's | told to stop at the end; nobody joins it |
 //! | main | all of these have ended |
 //!
 //! The main thread waits for signals and drives the drain (SPEC D):
@@ -17,45 +18,42 @@
 //!
 //! Not here: what the threads do.
 
-use std::fmt;
-use std::io::{self, Read, Write};
+mod parts;
+mod shared;
+
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 
-use crate::batcher::batch::Ticket;
-use crate::batcher::{self, Batcher, Outbox};
-use crate::config::{Config, ContainerProbe, FINISH_TIMEOUT, PROBES_WAITING, Probe};
-use crate::ops::{limits, probe};
-use crate::proxy::listener::{Acceptor, Listener};
-use crate::proxy::load::Loads;
-use crate::proxy::plane::{Drain, ProbeTicket, Setup};
+pub use self::parts::Error;
+use self::parts::{DOWN, Prober, listen, spawn, spawn_admin, spawn_batcher};
+use self::shared::Shared;
+use crate::batcher::{self, Batcher};
+use crate::config::{Config, FINISH_TIMEOUT};
+use crate::ops::build::{NAME, VERSION};
+use crate::ops::metrics::process::count_panics;
+use crate::ops::{admin, limits};
+use crate::proxy::listener::Acceptor;
+use crate::proxy::plane::{Drain, Setup};
 use crate::proxy::worker::{Inbox, Message, Worker};
-
-/// What a thread that can't go on writes to the main thread; a signal writes another byte.
-const DOWN: u8 = b'!';
-
-/// Why the agent could not start, or had to stop.
-#[derive(Debug)]
-pub struct Error {
-    what: String,
-    why: io::Error,
-}
 
 /// The ends of the agent's threads that the main thread holds.
 struct Threads {
     workers: Vec<(Inbox, JoinHandle<()>)>,
     accept: JoinHandle<()>,
-    loads: Arc<Loads>,
+    shared: Shared,
     /// Closing it stops the accept thread, once it has been woken.
     stop_accept: Sender<()>,
     accept_waker: Arc<mio::Waker>,
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
+    admin: Option<admin::Stop>,
 }
 
 /// What made the main thread's wait end.
@@ -72,6 +70,8 @@ enum Woken {
 /// When something it needs is not to be had, or a thread could not go on.
 pub fn run(config: &Config) -> Result<(), Error> {
     let epoch = Instant::now();
+    count_panics();
+    log::info!("{NAME} {VERSION} starts");
     let (mut wake, notify) = UnixStream::pair().map_err(Error::of("signals"))?;
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         let end = notify.try_clone().map_err(Error::of("signals"))?;
@@ -115,13 +115,13 @@ impl Threads {
         let descriptors = limits::raise_descriptors();
         let listeners = listen(config)?;
         let prober = Prober::new(&config.probe);
-        let count = config.proxy.threads.map_or_else(limits::worker_threads, std::num::NonZeroUsize::get);
+        let count = config.proxy.threads.map_or_else(limits::worker_threads, NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
         let max_connections = limits::max_connections(config.proxy.max_connections, descriptors, count);
-        let loads = Arc::new(Loads::new(count, max_connections));
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
         let batcher = config.batcher.as_ref();
         let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
+        let shared = Shared::new(count, max_connections, batcher.as_ref().map(|(handle, _)| handle), epoch);
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
@@ -131,8 +131,11 @@ impl Threads {
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),
                 batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
                 worker: number,
+                metrics: shared.proxy.of(number),
+                sources: shared.sources.clone(),
+                notices: Arc::clone(&shared.notices),
             };
-            made.push(Worker::new(setup, Arc::clone(&loads), epoch).map_err(Error::of("worker"))?);
+            made.push(Worker::new(setup, Arc::clone(&shared.loads), epoch).map_err(Error::of("worker"))?);
         }
         let inboxes: Vec<Inbox> = made.iter().map(|(_, inbox)| inbox.clone()).collect();
         let mut workers = Vec::new();
@@ -148,21 +151,22 @@ impl Threads {
             workers.push((inbox, thread));
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
+        let status = shared.status(config, (count, !processors.is_empty()), batcher.as_ref().map(|(_, own)| own));
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
-        log::info!(
-            "{count} workers, {max_connections} connections at most{}",
-            if processors.is_empty() { "" } else { ", pinned" }
-        );
+        log::info!("configuration: {}", status.config);
+        let admin = spawn_admin(config, status, notify)?;
         let (stop_accept, stop) = crossbeam_channel::bounded(0);
         let (acceptor, accept_waker) =
-            Acceptor::new(listeners, inboxes, Arc::clone(&loads), stop).map_err(Error::of("accept thread"))?;
+            Acceptor::new(listeners, inboxes, Arc::clone(&shared.loads), stop, shared.of_accept())
+                .map_err(Error::of("accept thread"))?;
         let accept = spawn("accept", notify, move || acceptor.run())?;
-        Ok(Self { workers, loads, accept, stop_accept, accept_waker, prober, batcher })
+        Ok(Self { workers, shared, accept, stop_accept, accept_waker, prober, batcher, admin })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
     fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> bool {
         log::info!("draining: probes fail now, connections close after {period:?} without a request");
+        self.shared.process.drains();
         tell(&self.workers, Drain::Quiet);
         if self.wait_for_quiet(wake, period, epoch) == Woken::Down {
             return false;
@@ -188,6 +192,9 @@ impl Threads {
         }
         // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
         drop(self.prober);
+        // Its thread ends by itself; a browser that takes nothing must not hold the process.
+        drop(self.admin);
+        self.shared.say_what_was_left_out();
         true
     }
 
@@ -195,7 +202,7 @@ impl Threads {
     fn wait_for_quiet(&self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> Woken {
         let began = Instant::now();
         loop {
-            let quiet_since = began.max(epoch + Duration::from_millis(self.loads.last_request()));
+            let quiet_since = began.max(epoch + Duration::from_millis(self.shared.loads.last_request()));
             let left = (quiet_since + period).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Woken::TimeOut;
@@ -210,103 +217,4 @@ impl Threads {
 
 fn tell(workers: &[(Inbox, JoinHandle<()>)], drain: Drain) {
     workers.iter().for_each(|(inbox, _)| inbox.send(Message::Drain(drain)));
-}
-
-/// Starts the batcher, whose answers go to the workers' inboxes.
-fn spawn_batcher(
-    (handle, batcher): (batcher::Handle, Batcher),
-    workers: Vec<Inbox>,
-    notify: &UnixStream,
-) -> Result<(batcher::Handle, JoinHandle<()>), Error> {
-    let outbox = Outbox::new(move |Ticket { worker, key, serial }, answer| {
-        workers[worker].send(Message::Answered { key, serial, answer });
-    });
-    let thread = spawn("batcher", notify, move || {
-        batcher.run(outbox);
-        Ok(())
-    })?;
-    Ok((handle, thread))
-}
-
-fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
-    let port = config.port.get();
-    let mut listeners = vec![Listener::tcp(port).map_err(Error::of(&format!("listen on port {port} (--port)")))?];
-    match Listener::unix() {
-        Ok(listener) => listeners.push(listener),
-        // Two agents in one network namespace; probes over TCP still reach this one (SPEC P12).
-        Err(error) => log::warn!("not listening on the abstract socket @/kserve/agent.sock: {error}"),
-    }
-    Ok(listeners)
-}
-
-/// The prober's inbox, made before the workers who send to it.
-struct Prober {
-    tickets: Sender<ProbeTicket>,
-    inbox: Receiver<ProbeTicket>,
-    probes: Vec<Probe>,
-}
-
-impl Prober {
-    fn new(probe: &ContainerProbe) -> Option<Self> {
-        match probe {
-            ContainerProbe::AlwaysReady => None,
-            ContainerProbe::All(probes) => {
-                let (tickets, inbox) = crossbeam_channel::bounded(PROBES_WAITING);
-                Some(Self { tickets, inbox, probes: probes.clone() })
-            }
-        }
-    }
-
-    fn spawn(self, workers: Vec<Inbox>, notify: &UnixStream) -> Result<JoinHandle<()>, Error> {
-        let Self { tickets, inbox, probes } = self;
-        // The workers hold the others; when they are gone the prober ends.
-        drop(tickets);
-        spawn("prober", notify, move || {
-            probe::run(&probes, &inbox, |ticket: ProbeTicket, passed| {
-                workers[ticket.worker].send(Message::Probed { key: ticket.key, serial: ticket.serial, passed });
-            });
-            Ok(())
-        })
-    }
-}
-
-/// Starts a named thread that tells the main thread when it can't go on.
-fn spawn(
-    name: &str,
-    notify: &UnixStream,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
-    let mut notify = notify.try_clone().map_err(Error::of(name))?;
-    let thread = name.to_owned();
-    let body = move || {
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
-        let why = match result {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "panicked".to_owned(),
-        };
-        log::error!("thread {thread}: {why}");
-        // The main thread is gone only when the process is about to be.
-        let _ = notify.write_all(&[DOWN]);
-    };
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(Error::of(name))
-}
-
-impl Error {
-    fn of(what: &str) -> impl FnOnce(io::Error) -> Self {
-        let what = what.to_owned();
-        move |why| Self { what, why }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.why)
-    }
 }

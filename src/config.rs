@@ -333,6 +333,10 @@ pub const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 /// still gets an answer that is about to come, one that has left does not keep the server busy.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// Time in which the log gets one line of each kind of failure: often enough for whoever reads it as it happens, and a
+/// day of failing is no more than 9 000 lines.
+pub const NOTICE_PERIOD: Duration = Duration::from_secs(10);
+
 /// Bytes read from a socket at once, and so the most that waits in one direction of one connection.
 pub const READ_BYTES: usize = 96 * 1024;
 

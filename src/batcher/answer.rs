@@ -99,6 +99,16 @@ impl Response {
 }
 
 impl Answer {
+    /// The status.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::Predictions { response, .. } | Self::Whole(response) | Self::Rebuilt { response, .. } => {
+                response.status
+            }
+            Self::Failed(failure) => failure.status(),
+        }
+    }
+
     /// Whether the server has done what it was asked.
     pub(crate) fn is_success(&self) -> bool {
         match self {

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::BatchPolicy;
+use crate::ops::metrics::label;
 
 /// What the queue was told once.
 #[derive(Debug, Clone, Copy)]
@@ -56,17 +57,18 @@ pub struct Part {
     pub size: usize,
 }
 
-/// Why a batch leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// It has as many instances as it may have, or no room for the next request.
-    Full,
-    /// Its oldest request has waited long enough.
-    Latency,
-    /// There is a place for it, and waiting does not pay.
-    Eager,
-    /// The agent is about to stop.
-    Drain,
+label! {
+    /// Why a batch leaves.
+    pub Trigger as "trigger" {
+        /// It has as many instances as it may have, or no room for the next request.
+        Full = "full",
+        /// Its oldest request has waited long enough.
+        Latency = "latency",
+        /// There is a place for it, and waiting does not pay.
+        Eager = "eager",
+        /// The agent is about to stop.
+        Drain = "drain",
+    }
 }
 
 /// What the queue remembers of a batch that runs.

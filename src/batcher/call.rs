@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{Request, Uri};
@@ -17,6 +17,7 @@ use ureq::{Agent, Error, Timeout};
 use super::answer::{Failure, Response};
 use super::fields;
 use super::line::Line;
+use super::metrics::CallMetrics;
 use super::transport::WireConnector;
 use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
 use crate::ops::limits::is_exhausted;
@@ -28,6 +29,8 @@ pub(super) struct Client {
     base: String,
     /// The connection, for those who may end a call.
     pub(super) line: Arc<Line>,
+    /// What its forwarder counts.
+    pub(super) metrics: Arc<CallMetrics>,
 }
 
 /// What is sent.
@@ -45,7 +48,7 @@ pub(super) struct Call<'c> {
 
 impl Client {
     /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
-    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>, metrics: Arc<CallMetrics>) -> Self {
         let config = Config::builder()
             .proxy(None)
             .max_redirects(0)
@@ -65,7 +68,7 @@ impl Client {
             .build();
         let line = Arc::new(Line::default());
         let agent = Agent::with_parts(config, WireConnector { line: Arc::clone(&line) }, Known(server));
-        Self { agent, base: format!("http://{server}"), line }
+        Self { agent, base: format!("http://{server}"), line, metrics }
     }
 
     /// Calls the server and reads its response whole.
@@ -77,9 +80,11 @@ impl Client {
         }
         // The worker lets only targets and fields through that make a request.
         let request = request.body(call.body).map_err(|_| Failure::Internal)?;
+        let began = Instant::now();
         let response = self.agent.run(request).map_err(failure)?;
         let (head, mut body) = response.into_parts();
         let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure)?;
+        self.metrics.duration.observe_duration(began.elapsed());
         Ok(Response {
             status: head.status.as_u16(),
             fields: fields::of_exchange(&head.headers, call.is_shared),

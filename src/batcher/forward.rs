@@ -27,6 +27,7 @@ use super::batch::{Batch, Part, Receipt};
 use super::bell::Bell;
 use super::call::{Call, Client, batch_id};
 use super::fields;
+use super::metrics::BatcherMetrics;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
@@ -43,6 +44,7 @@ pub(super) struct Forwarder {
     /// To the batcher, which counts what runs. There is room for one of each thread.
     pub(super) returns: Sender<Return>,
     pub(super) bell: Arc<Bell>,
+    pub(super) metrics: Arc<BatcherMetrics>,
     pub(super) outbox: Outbox,
 }
 
@@ -72,7 +74,9 @@ impl Forwarder {
         loop {
             match jobs.try_recv() {
                 Ok(batch) => {
-                    let client = client.get_or_insert_with(|| Client::new(self.server, self.timeout));
+                    let client = client.get_or_insert_with(|| {
+                        Client::new(self.server, self.timeout, self.metrics.of_forwarder(number))
+                    });
                     self.complete(number, batch, client);
                     closes_at = Instant::now() + UPSTREAM_IDLE_TIMEOUT;
                 }
@@ -119,6 +123,7 @@ impl Forwarder {
             answers.into_iter().for_each(|answer| pending.answer(answer));
             return is_success;
         }
+        client.metrics.retries.count();
         while let Some(member) = pending.members.front() {
             // Nobody waits for the answer of one that has left.
             let is_wanted = !member.has_left();

@@ -36,6 +36,21 @@ impl Gate {
         before < self.max_requests
     }
 
+    /// Requests that wait.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that may wait.
+    pub(super) fn max_requests(&self) -> usize {
+        self.max_requests
+    }
+
+    /// Bytes that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// So many requests wait no longer.
     pub(super) fn leave(&self, requests: usize) {
         self.requests.fetch_sub(requests, Ordering::Relaxed);

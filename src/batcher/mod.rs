@@ -14,6 +14,7 @@
 //! | `fields` | which header fields a batch and its members get |
 //! | `forward`, `call`, `transport`, `line` | a forwarder thread, its HTTP client, and how a call is ended from outside |
 //! | `gate`, `bell` | how much may wait, and what wakes the batcher |
+//! | `metrics` | what is counted |
 //!
 //! The batcher waits in one place, for a message, a return or the next due time, and never for a forwarder: it gives a
 //! batch to one that has nothing to do, and makes one where there is none, up to as many as batches may run. When nothing
@@ -37,6 +38,7 @@ pub mod json;
 pub mod key;
 mod lane;
 mod line;
+mod metrics;
 pub mod pace;
 pub mod queue;
 pub(crate) mod request;
@@ -59,9 +61,9 @@ use self::bell::{Bell, RungAtEnd};
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
 pub(crate) use self::gate::Held;
-use self::key::Key;
+use self::metrics::BatcherMetrics;
 use self::queue::Queue;
-use self::request::{Head, Payload, Request};
+use self::request::{Arrival, Request};
 use crate::config::{
     BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BatchPolicy, BatcherConfig,
 };
@@ -85,6 +87,7 @@ pub(crate) struct Handle {
     key_headers: Arc<[String]>,
     /// Instances of one request at most.
     max_instances: usize,
+    metrics: Arc<BatcherMetrics>,
     /// INVARIANT: behind `messages`, so that it rings when those have ended.
     bell: RungAtEnd,
 }
@@ -101,6 +104,7 @@ pub(crate) struct Batcher {
     /// Bounded by the gate; what clients that left add is bounded by the requests.
     messages: Receiver<Message>,
     gate: Arc<Gate>,
+    metrics: Arc<BatcherMetrics>,
     bell: Arc<Bell>,
 }
 
@@ -111,6 +115,7 @@ struct Running {
     /// From the forwarders.
     returns: Receiver<Return>,
     gate: Arc<Gate>,
+    metrics: Arc<BatcherMetrics>,
     bell: Arc<Bell>,
     /// Batches that may run.
     concurrency: usize,
@@ -147,6 +152,11 @@ impl Handle {
         &self.key_headers
     }
 
+    /// What the batcher counts.
+    pub(crate) fn metrics(&self) -> Arc<BatcherMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// Counts the bytes of a body that is being collected.
     pub(crate) fn hold(&self) -> Held {
         Held::new(&self.gate)
@@ -156,23 +166,15 @@ impl Handle {
     ///
     /// # Errors
     /// When as many wait as may; it gets no answer then.
-    pub(crate) fn submit(
-        &self,
-        ticket: Ticket,
-        key: Key,
-        head: Head,
-        body: Vec<u8>,
-        payload: Payload,
-        held: Held,
-    ) -> Result<Arc<Request>, Failure> {
-        let instances = payload.instances();
+    pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Failure> {
+        let instances = arrival.payload.instances();
         if instances > self.max_instances {
             return Err(Failure::TooManyInstances { instances, most: self.max_instances });
         }
         if !self.gate.enter() {
             return Err(Failure::QueueFull);
         }
-        let request = Arc::new(Request::new(ticket, key, head, body, payload, held));
+        let request = Arc::new(Request::new(ticket, arrival));
         // It ends after the workers, unless it has broken down.
         self.send(Message::Submit(Arc::clone(&request))).map_err(|_| Failure::Internal)?;
         Ok(request)
@@ -213,21 +215,52 @@ impl Batcher {
         let bell = Arc::new(Bell::default());
         let at_end = RungAtEnd(Arc::clone(&bell));
         let max_instances = rules.cap.saturating_mul(BATCH_PARTS_MAX);
-        let handle = Handle { messages: sender, gate: Arc::clone(&gate), key_headers, max_instances, bell: at_end };
-        (handle, Self { rules, server, timeout, messages, gate, bell })
+        let metrics = Arc::new(BatcherMetrics::new(concurrency, Arc::clone(&gate)));
+        let handle = Handle {
+            messages: sender,
+            gate: Arc::clone(&gate),
+            key_headers,
+            max_instances,
+            metrics: Arc::clone(&metrics),
+            bell: at_end,
+        };
+        (handle, Self { rules, server, timeout, messages, gate, metrics, bell })
+    }
+
+    /// Batches that may run at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.rules.concurrency
     }
 
     /// Serves until the workers, who hold the handles, are gone.
     pub(crate) fn run(self, outbox: Outbox) {
         // The kernel lets a timer be 50 µs late unless it is told otherwise, which is as long as `adaptive` waits.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let Self { rules, server, timeout, messages, gate, bell } = self;
+        let Self { rules, server, timeout, messages, gate, metrics, bell } = self;
         bell.attach();
         let (sender, returns) = crossbeam_channel::bounded(rules.concurrency);
-        let forwarder = Arc::new(Forwarder { server, timeout, returns: sender, bell: Arc::clone(&bell), outbox });
-        let (forwarders, idle) = (Vec::new(), Vec::new());
-        let (queue, concurrency) = (Queue::new(rules), rules.concurrency);
-        Running { queue, messages, returns, gate, bell, concurrency, counted: 0, forwarder, forwarders, idle }.run();
+        let of_forwarder = Forwarder {
+            server,
+            timeout,
+            returns: sender,
+            bell: Arc::clone(&bell),
+            metrics: Arc::clone(&metrics),
+            outbox,
+        };
+        let running = Running {
+            queue: Queue::new(rules),
+            messages,
+            returns,
+            gate,
+            metrics,
+            bell,
+            concurrency: rules.concurrency,
+            counted: 0,
+            forwarder: Arc::new(of_forwarder),
+            forwarders: Vec::new(),
+            idle: Vec::new(),
+        };
+        running.run();
     }
 }
 
@@ -235,6 +268,7 @@ impl Running {
     fn run(mut self) {
         while let Ok(now) = self.receive() {
             while let Some(batch) = self.queue.take(now) {
+                self.metrics.leaves(&batch, now);
                 self.forward(batch);
             }
             while let Some(request) = self.queue.expired(now) {
@@ -253,6 +287,7 @@ impl Running {
     fn receive(&mut self) -> Result<Instant, RecvError> {
         while let Ok(Return { forwarder, receipt, at, is_success }) = self.returns.try_recv() {
             self.idle.push(forwarder);
+            self.metrics.returned();
             self.queue.returned(receipt, at, is_success);
             // Threads that could not be made may be had again.
             self.queue.limit_running(self.concurrency);
@@ -298,6 +333,7 @@ impl Running {
         };
         if let Some(batch) = refused {
             let receipt = batch.receipt;
+            self.metrics.returned();
             self.forwarder.refuse(batch, &Failure::NoThread);
             self.queue.returned(receipt, Instant::now(), false);
         }

@@ -3,6 +3,7 @@
 //! Not here: the way it takes ([`super::queue`]), and what it becomes ([`super::forward`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::batch::Ticket;
 use super::gate::Held;
@@ -38,12 +39,26 @@ pub(crate) struct Request {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
     pub(crate) payload: Payload,
+    /// When all of it had come to its worker.
+    pub(super) came: Instant,
     /// The bytes of the body count until the request is answered.
     pub(crate) _held: Held,
     /// Who waits for the answer.
     wait: Mutex<Wait>,
     /// Its parts, should it have more instances than a batch may.
     pub(super) joint: Joint,
+}
+
+/// A request as a worker hands it over.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) key: Key,
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
+    pub(crate) payload: Payload,
+    pub(crate) held: Held,
+    /// When all of it had come.
+    pub(crate) came: Instant,
 }
 
 /// Whether its client waits, and for which calls: one, or as many as there are parts under way.
@@ -72,9 +87,10 @@ pub(crate) enum Unfit {
 }
 
 impl Request {
-    /// A request as it is handed over.
-    pub(super) fn new(ticket: Ticket, key: Key, head: Head, body: Vec<u8>, payload: Payload, held: Held) -> Self {
-        Self { ticket, key, head, body, payload, _held: held, wait: Mutex::default(), joint: Joint::new() }
+    /// A request that was handed over.
+    pub(super) fn new(ticket: Ticket, arrival: Arrival) -> Self {
+        let Arrival { key, head, body, payload, held, came } = arrival;
+        Self { ticket, key, head, body, payload, came, _held: held, wait: Mutex::default(), joint: Joint::new() }
     }
 
     /// Its client has closed the connection.

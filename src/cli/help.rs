@@ -1,7 +1,7 @@
 //! What `--help` and `--version` print (SPEC F5).
 
 use super::flags::{self, Flag};
-use std::env::consts::{ARCH, OS};
+use crate::ops::build::{NAME, VERSION, target};
 
 /// Every flag, in groups, with its default and meaning.
 pub(super) fn help() -> String {
@@ -19,17 +19,13 @@ pub(super) fn help() -> String {
 
 /// Name, version and target triple.
 pub(super) fn version() -> String {
-    format!("{NAME} {VERSION} {ARCH}-unknown-{OS}-{LIBC}\n")
+    format!("{NAME} {VERSION} {}\n", target())
 }
 
 fn line(flag: &Flag) -> String {
     let default = if flag.default.is_empty() { "\"\"" } else { flag.default };
     format!("  --{:<24} {} [default: {default}]\n", flag.name, flag.meaning)
 }
-
-const NAME: &str = env!("CARGO_PKG_NAME");
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-const LIBC: &str = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
 
 const REST: &str = "
 Other:

@@ -17,12 +17,13 @@ use super::connection::{Batched, Closing, Phase};
 use super::exchange::Exchange;
 use super::fault::Fault;
 use super::headers::{Connection as Field, Parked};
+use super::metrics::{Blame, Reason, UpstreamError};
 use super::plane::{Flow, Plane, SendFrom};
 use super::relay::TURN_READS;
 use super::socket::Received;
 use crate::batcher::answer::{Answer, Failure};
 use crate::batcher::batch::Ticket;
-use crate::batcher::request::Unfit;
+use crate::batcher::request::{Arrival, Unfit};
 use crate::batcher::v1::BadRequest;
 use crate::config::POOL_BYTES;
 use crate::http1::body::BodyError;
@@ -33,13 +34,15 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 impl Plane {
     /// Begins to collect a request whose head has come.
     pub(super) fn collect(&mut self, key: usize, mut collecting: Box<Collecting>, body_at: usize, end: usize) -> Flow {
-        self.saw_request = true;
+        self.begin_request(key);
         self.buffers.out.clear();
         // Also when the body is there already, as the Go agent does.
         if collecting.expects_continue {
             self.buffers.out.extend_from_slice(CONTINUE);
         }
-        if Self::send_to_client(&mut self.connections[key], &mut self.buffers, SendFrom::Out).is_err() {
+        if Self::send_to_client(&mut self.connections[key], &mut self.buffers, &self.setup.metrics, SendFrom::Out)
+            .is_err()
+        {
             return Flow::Close;
         }
         let Buffers { read, pool, .. } = &mut self.buffers;
@@ -71,6 +74,7 @@ impl Plane {
             let end = match connection.socket.receive(&mut read[start..READ_END]) {
                 Received::Bytes(count) => {
                     connection.moved += count as u64;
+                    self.setup.metrics.received.add(count as u64);
                     start + count
                 }
                 Received::Nothing => start,
@@ -109,7 +113,8 @@ impl Plane {
         self.serial += 1;
         let ticket = Ticket { worker: self.setup.worker, key, serial: self.serial };
         let Some(batcher) = &self.setup.batcher else { return Flow::Close };
-        match batcher.submit(ticket, of_batch, head, body, payload, held) {
+        let arrival = Arrival { key: of_batch, head, body, payload, held, came: self.now };
+        match batcher.submit(ticket, arrival) {
             Ok(request) => {
                 self.connections[key].phase = Phase::Batched(Batched { parked, request });
                 Flow::Next
@@ -136,6 +141,10 @@ impl Plane {
     }
 
     fn answer_batched(&mut self, key: usize, parked: Parked, answer: &Answer) -> Flow {
+        if let Answer::Failed(failure) = answer {
+            self.note_failure(blame(failure), failure);
+        }
+        self.end_request(key, answer.status());
         let keeps = parked.keeps && !self.is_finishing();
         let out = &mut self.buffers.out;
         out.clear();
@@ -196,5 +205,24 @@ impl Plane {
         if self.buffers.out.capacity() > POOL_BYTES {
             self.buffers.out = Vec::new();
         }
+    }
+}
+
+/// Whose fault it is that a batched request has no answer of the server's.
+fn blame(failure: &Failure) -> Blame {
+    match failure {
+        Failure::Bad(_) => Blame::Rejected(Reason::BadRequest),
+        Failure::TooManyInstances { .. } => Blame::Rejected(Reason::TooLarge),
+        Failure::QueueFull => Blame::Rejected(Reason::BatchQueueFull),
+        Failure::BodiesFull => Blame::Rejected(Reason::BatchBytesFull),
+        Failure::Late => Blame::Rejected(Reason::BatchLate),
+        Failure::NoThread => Blame::Rejected(Reason::OutOfThreads),
+        Failure::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
+        Failure::Connect(_) => Blame::Upstream(UpstreamError::Connect),
+        Failure::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
+        Failure::Timeout => Blame::Upstream(UpstreamError::Timeout),
+        Failure::Broken(_) => Blame::Upstream(UpstreamError::Closed),
+        Failure::Garbage(_) | Failure::Coded | Failure::Lengths { .. } => Blame::Upstream(UpstreamError::BadResponse),
+        Failure::Internal => Blame::Agent,
     }
 }

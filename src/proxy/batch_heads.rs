@@ -66,7 +66,7 @@ pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, version: Version,
         Answer::Failed(failure) => {
             let field = (failure.status() == 503).then_some(("Retry-After", &b"1"[..]));
             let text = format!("{failure}\n");
-            let answer = headers::Answer { status: failure.status(), field, body: text.as_bytes() };
+            let answer = headers::Answer { field, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
             headers::write_answer(out, answer, version, connection, false);
         }
     }

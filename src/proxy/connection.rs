@@ -12,6 +12,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::buffer::Unsent;
 use super::collect::Collecting;
@@ -25,6 +26,7 @@ use crate::batcher::request::Request;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Socket,
+    pub(crate) role: Role,
     pub(crate) peer: Peer,
     pub(crate) phase: Phase,
     /// Read, but not used yet: a part of a head or chunk line, or requests that wait for their turn.
@@ -33,6 +35,8 @@ pub(crate) struct Connection {
     pub(crate) unsent: Unsent,
     /// The connection to the server that its exchange or tunnel uses.
     pub(crate) upstream: Option<usize>,
+    /// When the head of the request under way had come.
+    pub(crate) began: Option<Instant>,
     /// Bytes moved for the client since the start of its progress window.
     pub(crate) moved: u64,
     /// Tells this connection from an earlier one in the same slot.
@@ -43,6 +47,15 @@ pub(crate) struct Connection {
     pub(crate) is_queued: bool,
     /// Requests were received on it.
     pub(crate) is_used: bool,
+}
+
+/// What a client's connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Requests for the model server, and probes.
+    Traffic,
+    /// `--metrics-port`: the agent answers.
+    Metrics,
 }
 
 /// What a client's connection is doing.
@@ -96,6 +109,8 @@ pub(crate) enum Closing {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) socket: Socket,
+    /// When the request that it carries was sent.
+    pub(crate) sent_at: Instant,
     /// The client's connection it works for; `None`: it is idle.
     pub(crate) owner: Option<usize>,
     /// A part of a response head, chunk line or trailer section.

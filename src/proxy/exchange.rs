@@ -37,6 +37,8 @@ pub struct Exchange {
     /// The server's connection can't be used again; `None`: it can.
     server_closes: Option<ServerCloses>,
     interims: u8,
+    /// Of the final head, or of the answer that is given for the server; 0 before it.
+    status: u16,
 }
 
 /// What the request said that the response depends on.
@@ -144,6 +146,7 @@ impl Exchange {
             client_closes: if keeps { None } else { Some(ClientCloses::Asked) },
             server_closes: None,
             interims: 0,
+            status: 0,
         }
     }
 
@@ -173,6 +176,11 @@ impl Exchange {
     /// Whether the client holds its body back until it gets a 100.
     pub fn awaits_continue(&self) -> bool {
         self.client.expects_continue
+    }
+
+    /// The status that the client has been answered; 0: none yet.
+    pub fn status(&self) -> u16 {
+        self.status
     }
 
     /// Whether the final response head has not come.
@@ -218,6 +226,7 @@ impl Exchange {
         if !self.client.upgrade {
             return Err(Fault::UnaskedSwitch);
         }
+        self.status = head.status;
         self.write_head(head, Connection::Upgrade, Length::Nothing, out);
         self.response = Response::Switched;
         Ok(HeadStep::Switched(head.length))
@@ -238,6 +247,7 @@ impl Exchange {
 
     fn final_head(&mut self, head: &ResponseHead<'_, '_>, closing: bool, out: &mut Vec<u8>) -> HeadStep {
         let framing = if self.client.is_head { Framing::Empty } else { head.framing };
+        self.status = head.status;
         self.server_closes = self.judge_server(head, framing);
         if closing {
             self.client_closes.get_or_insert(ClientCloses::Draining);
@@ -317,6 +327,7 @@ impl Exchange {
     /// The final head was not sent, as what came with it broke the body's framing: the client can still be answered.
     pub fn take_back_head(&mut self) {
         self.response = Response::Head;
+        self.status = 0;
     }
 
     /// The server will send nothing more; appends what the client needs to see the end to `out`. `partial`: a part
@@ -351,6 +362,7 @@ impl Exchange {
         if !self.has_request() {
             self.client_closes = Some(ClientCloses::RequestUnfinished);
         }
+        self.status = fault.status();
         headers::write_fault(out, fault, self.client.version, self.connection(), self.client.is_head);
         self.response = Response::Ended;
     }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 
+use super::metrics::{Blame, Reason, UpstreamError};
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
 
@@ -68,6 +69,30 @@ impl Fault {
             | Self::ResponseBody(_) => 502,
             Self::ResponseTimeout => 504,
             Self::Exhausted | Self::TooManyConnections => 503,
+        }
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn blame(self) -> Blame {
+        match self {
+            Self::RequestHead(HeadError::Malformed(_)) => Blame::Rejected(Reason::BadRequest),
+            Self::RequestHead(HeadError::TooLarge | HeadError::RequestLineTooLong)
+            | Self::RequestBody(BodyError::TooLarge(_)) => Blame::Rejected(Reason::TooLarge),
+            Self::RequestHead(_) => Blame::Rejected(Reason::Unsupported),
+            Self::RequestBody(_) => Blame::Rejected(Reason::BadRequest),
+            Self::RequestHeadTimeout | Self::RequestBodyTimeout => Blame::Rejected(Reason::SlowClient),
+            Self::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
+            Self::TooManyConnections => Blame::Rejected(Reason::TooManyConnections),
+            Self::Connect(_) => Blame::Upstream(UpstreamError::Connect),
+            Self::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
+            Self::NoResponse => Blame::Upstream(UpstreamError::Closed),
+            Self::ResponseTimeout => Blame::Upstream(UpstreamError::Timeout),
+            Self::ResponseHeadTruncated | Self::ResponseBody(BodyError::Truncated) => {
+                Blame::Upstream(UpstreamError::Truncated)
+            }
+            Self::ResponseHead(_) | Self::TooManyInterims | Self::UnaskedSwitch | Self::ResponseBody(_) => {
+                Blame::Upstream(UpstreamError::BadResponse)
+            }
         }
     }
 

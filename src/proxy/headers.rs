@@ -73,8 +73,28 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     /// One more field.
     pub(crate) field: Option<(&'static str, &'a [u8])>,
-    /// The body, plain text.
+    /// What the body is.
+    pub(crate) media: &'static str,
+    /// The body.
     pub(crate) body: &'a [u8],
+}
+
+/// The agent's own texts.
+pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
+
+impl Parked {
+    /// A request to which the body does not matter; with one its connection is closed rather than read on.
+    pub(crate) fn of(head: &RequestHead<'_, '_>) -> Self {
+        let keeps = head.options.keeps(head.version) && head.framing == Framing::Empty;
+        Self { version: head.version, keeps, is_head: head.method == b"HEAD" }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// A text and nothing else.
+    pub(crate) const fn plain(status: u16, body: &'a [u8]) -> Self {
+        Self { status, field: None, media: PLAIN, body }
+    }
 }
 
 impl Connection {
@@ -274,7 +294,7 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, fault: Fault, version: Version, con
     let end = length.min(room - 1);
     line[end] = b'\n';
     let field = (fault.status() == 503).then_some(("Retry-After", &b"1"[..]));
-    let answer = Answer { status: fault.status(), field, body: &line[..=end] };
+    let answer = Answer { status: fault.status(), field, media: PLAIN, body: &line[..=end] };
     write_answer(out, answer, version, connection, bodiless);
 }
 
@@ -293,7 +313,7 @@ pub(crate) fn write_answer(
         write_field(out, name, &[value]);
     }
     if !answer.body.is_empty() {
-        write_field(out, "Content-Type", &[b"text/plain; charset=utf-8"]);
+        write_field(out, "Content-Type", &[answer.media.as_bytes()]);
         write_field(out, "X-Content-Type-Options", &[b"nosniff"]);
     }
     write_number(out, "Content-Length", answer.body.len() as u64);

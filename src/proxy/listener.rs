@@ -11,19 +11,25 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
+use log::Level;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
 use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
+use super::admit::Newcomer;
 use super::closing::turn_away;
+use super::connection::Role;
+use super::fault::Fault;
 use super::headers::Peer;
 use super::load::Loads;
+use super::metrics::AcceptMetrics;
 use super::socket::Stream;
 use super::worker::{Inbox, Message};
 use crate::ops::limits::is_exhausted;
+use crate::ops::notice::Notices;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -38,8 +44,14 @@ const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 const STOP: Token = Token(usize::MAX);
 
-/// A listener of either kind.
-pub(crate) enum Listener {
+/// A listener and what it is for.
+pub(crate) struct Listener {
+    socket: Bound,
+    role: Role,
+}
+
+/// A listening socket of either kind.
+enum Bound {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -56,13 +68,15 @@ pub(crate) struct Acceptor {
     spare: Option<OwnedFd>,
     /// Closed by the main thread: stop.
     stop: Receiver<()>,
+    metrics: Arc<AcceptMetrics>,
+    notices: Arc<Notices>,
     /// Held so that the poll keeps what the other end said last: a waker that is closed takes its wake-up along.
     _waker: Arc<Waker>,
 }
 
 /// What came of one `accept`.
 enum Accepted {
-    Connection(Stream, Peer),
+    Connection(Newcomer),
     /// None is waiting.
     Nothing,
     /// That one failed; others may not.
@@ -76,7 +90,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the port is taken or may not be used.
-    pub(crate) fn tcp(port: u16) -> io::Result<Self> {
+    pub(crate) fn tcp(port: u16, role: Role) -> io::Result<Self> {
         let both = bind(Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
         let listener = match both {
             Err(error) if error.kind() == ErrorKind::AddrInUse || error.kind() == ErrorKind::PermissionDenied => {
@@ -85,7 +99,7 @@ impl Listener {
             Err(_) => bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
             bound => bound,
         }?;
-        Ok(Self::Tcp(TcpListener::from_std(listener)))
+        Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)), role })
     }
 
     /// Listens on the abstract socket.
@@ -94,16 +108,17 @@ impl Listener {
     /// When another agent in this network namespace has it.
     pub(crate) fn unix() -> io::Result<Self> {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(ABSTRACT_NAME)?;
-        UnixListener::bind_addr(&address).map(Self::Unix)
+        let socket = UnixListener::bind_addr(&address).map(Bound::Unix)?;
+        Ok(Self { socket, role: Role::Traffic })
     }
 
     fn accept(&self) -> Accepted {
-        let accepted = match self {
-            Self::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer.ip()))),
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        let accepted = match &self.socket {
+            Bound::Tcp(listener) => listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer.ip()))),
+            Bound::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
         };
         match accepted {
-            Ok((stream, peer)) => Accepted::Connection(stream, Peer::new(peer)),
+            Ok((stream, peer)) => Accepted::Connection(Newcomer { stream, peer: Peer::new(peer), role: self.role }),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing,
             Err(error) if is_exhausted(&error) => Accepted::Exhausted,
             // ECONNABORTED and the network errors that accept(2) lists belong to the connection that was to come.
@@ -137,18 +152,19 @@ impl Acceptor {
         workers: Vec<Inbox>,
         loads: Arc<Loads>,
         stop: Receiver<()>,
+        (metrics, notices): (Arc<AcceptMetrics>, Arc<Notices>),
     ) -> io::Result<(Self, Arc<Waker>)> {
         let poll = Poll::new()?;
         for (index, listener) in listeners.iter_mut().enumerate() {
-            match listener {
-                Listener::Tcp(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
-                Listener::Unix(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
+            match &mut listener.socket {
+                Bound::Tcp(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
+                Bound::Unix(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
             }
         }
         let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
         let spare = spare_descriptor();
         let _waker = Arc::clone(&waker);
-        Ok((Self { poll, listeners, workers, loads, turn: 0, spare, stop, _waker }, waker))
+        Ok((Self { poll, listeners, workers, loads, turn: 0, spare, stop, metrics, notices, _waker }, waker))
     }
 
     /// Accepts until it is told to stop; then those that still wait, and no more.
@@ -184,7 +200,7 @@ impl Acceptor {
         let mut failed = 0;
         while failed < FAILED_ACCEPTS {
             match self.listeners[index].accept() {
-                Accepted::Connection(stream, peer) => self.assign(stream, peer),
+                Accepted::Connection(client) => self.assign(client),
                 Accepted::Failed => failed += 1,
                 Accepted::Nothing => return false,
                 Accepted::Exhausted if self.shed(index) => {}
@@ -195,10 +211,10 @@ impl Acceptor {
     }
 
     /// Gives the connection to a worker.
-    fn assign(&mut self, stream: Stream, peer: Peer) {
+    fn assign(&mut self, client: Newcomer) {
         let (worker, place) = self.loads.assign(self.turn);
         self.turn = worker + 1;
-        self.workers[worker].send(Message::Accepted { stream, peer, place });
+        self.workers[worker].send(Message::Accepted { client, place });
     }
 
     /// Turns one connection away with the help of the spare descriptor; `false` when even that did not work.
@@ -208,8 +224,12 @@ impl Acceptor {
             return self.spare.is_some();
         }
         let shed = match self.listeners[index].accept() {
-            Accepted::Connection(stream, _) => {
-                turn_away(stream);
+            Accepted::Connection(client) => {
+                turn_away(client.stream);
+                self.metrics.shed.count();
+                let kind = Fault::Exhausted.blame().kind();
+                let what = format_args!("{}: connections are turned away", Fault::Exhausted);
+                self.notices.write(kind, Level::Warn, Instant::now(), what);
                 true
             }
             Accepted::Failed => true,

@@ -54,8 +54,14 @@ impl Loads {
         (worker, place)
     }
 
-    fn connections(&self) -> usize {
+    /// Client connections of all workers.
+    pub(crate) fn connections(&self) -> usize {
         self.workers.iter().map(|load| load.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Client connections at most.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
     /// Whether there are more connections than are allowed.

@@ -7,6 +7,9 @@
 //! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
 //! | `batch`, `collect`, `batch_heads` | requests to be batched: collected, handed over, answered |
 //! | `resend` | which requests are sent a second time |
+//! | `admit` | a connection comes to its worker |
+//! | `account`, `metrics` | what is counted, and when |
+//! | `scrape` | `--metrics-port` |
 //! | `waiting` | deadlines: which one holds, what follows when it passes |
 //! | `load` | how loaded the workers are, and who gets a new connection |
 //! | `plane` | what a worker owns |
@@ -16,21 +19,25 @@
 //! | [`fault`] | what can go wrong, and its status |
 //! | `socket`, `buffer`, `timers` | what they are made of |
 
+mod account;
+mod admit;
 mod batch;
 mod batch_heads;
 mod buffer;
 mod closing;
 mod collect;
-mod connection;
+pub(crate) mod connection;
 pub mod exchange;
 pub mod fault;
 pub mod headers;
 pub(crate) mod listener;
 pub(crate) mod load;
+pub(crate) mod metrics;
 pub(crate) mod plane;
 mod receive;
 mod relay;
 mod resend;
+mod scrape;
 mod socket;
 mod timers;
 mod tunnel;

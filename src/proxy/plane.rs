@@ -18,6 +18,7 @@ use super::buffer::Buffers;
 use super::connection::{Connection, Phase, Upstream};
 use super::fault::Fault;
 use super::load::{Load, Loads};
+use super::metrics::WorkerMetrics;
 use super::socket::{Socket, Stream};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
@@ -27,6 +28,8 @@ use crate::config::{
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 use crate::ops::limits::is_exhausted;
+use crate::ops::metrics::family::Sources;
+use crate::ops::notice::Notices;
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
 /// without end.
@@ -46,6 +49,8 @@ pub(crate) struct Plane {
     pub(crate) drain: Drain,
     /// A request came in this wake-up.
     pub(crate) saw_request: bool,
+    /// When the model server began to fail, if nothing has come from it since.
+    pub(crate) failing_since: Option<Instant>,
     pub(crate) serial: u64,
     pub(crate) registry: Registry,
     pub(crate) setup: Setup,
@@ -53,7 +58,6 @@ pub(crate) struct Plane {
 }
 
 /// What a worker is told once.
-#[derive(Clone)]
 pub(crate) struct Setup {
     /// Where the model server is.
     pub(crate) server: SocketAddr,
@@ -67,6 +71,12 @@ pub(crate) struct Setup {
     pub(crate) batcher: Option<batcher::Handle>,
     /// This worker's number.
     pub(crate) worker: usize,
+    /// This worker's counters.
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    /// Everybody's, for those who ask.
+    pub(crate) sources: Sources,
+    /// Which lines of the log are due.
+    pub(crate) notices: Arc<Notices>,
 }
 
 /// A probe's way back to the connection that waits for it.
@@ -134,6 +144,7 @@ impl Plane {
             now: Instant::now(),
             drain: Drain::No,
             saw_request: false,
+            failing_since: None,
             serial: 0,
             registry,
             setup,
@@ -186,6 +197,7 @@ impl Plane {
     pub(crate) fn send_to_client(
         connection: &mut Connection,
         buffers: &mut Buffers,
+        metrics: &WorkerMetrics,
         bytes: SendFrom,
     ) -> Result<(), ErrorKind> {
         let Buffers { read, out, pool } = buffers;
@@ -198,6 +210,7 @@ impl Plane {
         }
         let sent = if connection.unsent.is_empty() { connection.socket.send(bytes)? } else { 0 };
         connection.moved += sent as u64;
+        metrics.sent.add(sent as u64);
         connection.unsent.keep(&bytes[sent..], pool);
         Ok(())
     }
@@ -214,6 +227,7 @@ impl Plane {
             }
             let sent = connection.socket.send(connection.unsent.rest())?;
             connection.moved += sent as u64;
+            self.setup.metrics.sent.add(sent as u64);
             connection.unsent.advance(sent, &mut self.buffers.pool);
             if connection.unsent.is_empty() {
                 connection.held = None;
@@ -224,6 +238,9 @@ impl Plane {
 
     /// Closes a client's connection, and the server's if it works for it.
     pub(crate) fn close(&mut self, key: usize) {
+        if self.connections.contains(key) {
+            self.cut_request(key);
+        }
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         self.deadlines.cancel(key);
         self.buffers.pool.put(&mut connection.input);
@@ -233,6 +250,9 @@ impl Plane {
         }
         if let (Phase::Batched(batched), Some(batcher)) = (&connection.phase, &self.setup.batcher) {
             batcher.left(&batched.request);
+        }
+        if matches!(connection.phase, Phase::Tunnel(_)) {
+            self.setup.metrics.tunnels_closed.count();
         }
         self.load().has_lost_one();
     }
@@ -258,6 +278,7 @@ impl Plane {
             .map_err(|error| connect_fault(&error))?;
         entry.insert(Upstream {
             socket,
+            sent_at: self.now,
             owner: None,
             input: Vec::new(),
             unsent: super::buffer::Unsent::default(),
@@ -268,6 +289,7 @@ impl Plane {
             is_ending: false,
             broken: None,
         });
+        self.setup.metrics.upstream_opened.count();
         Ok(key)
     }
 
@@ -284,6 +306,7 @@ impl Plane {
     pub(crate) fn drop_upstream(&mut self, key: usize) {
         let Some(mut upstream) = self.upstreams.try_remove(key) else { return };
         self.upstream_deadlines.cancel(key);
+        self.setup.metrics.upstream_closed.count();
         let pool = &mut self.buffers.pool;
         pool.put(&mut upstream.input);
         pool.put(&mut upstream.replay);

@@ -11,16 +11,17 @@
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::collect::{self, Collecting};
-use super::connection::{Closing, Phase, Tunnel};
+use super::connection::{Closing, Phase, Role, Tunnel};
 use super::exchange::Exchange;
 use super::fault::Fault;
 use super::headers::{self, Answer, Connection as Field, Parked, Peer};
+use super::metrics::Code;
 use super::plane::{Drain, Flow, Plane, ProbeTicket};
 use super::socket::Received;
 use crate::config::{HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
+use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};
-use crate::http1::{Framing, Version};
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -71,7 +72,10 @@ impl Plane {
                 Received::Nothing
             };
             match received {
-                Received::Bytes(count) => end += count,
+                Received::Bytes(count) => {
+                    self.setup.metrics.received.add(count as u64);
+                    end += count;
+                }
                 Received::Nothing => return self.wait_for_head(key, end),
                 Received::End | Received::Broken(_) => return Flow::Close,
             }
@@ -102,7 +106,8 @@ impl Plane {
         let connection = &self.connections[key];
         let Buffers { read, out, .. } = &mut self.buffers;
         let buf = &read[READ_AT..end];
-        if !connection.is_used && buf[0] == HTTP2_PREFACE[0] {
+        let is_traffic = connection.role == Role::Traffic;
+        if is_traffic && !connection.is_used && buf[0] == HTTP2_PREFACE[0] {
             if buf.starts_with(HTTP2_PREFACE) {
                 return Found::Http2;
             }
@@ -116,6 +121,9 @@ impl Plane {
             Ok(Parsed::Partial) => Found::Partial,
             #[cfg(feature = "fault-injection")]
             Ok(Parsed::Complete(head)) if injects_fault(&head) => panic!("fault injected"),
+            Ok(Parsed::Complete(head)) if !is_traffic => {
+                Found::Answered { closes: self.setup.scrape(&head, self.drain, out), length: head.length }
+            }
             Ok(Parsed::Complete(head)) => self
                 .setup
                 .answer(&head, self.drain, out)
@@ -144,7 +152,7 @@ impl Plane {
 
     /// Sends the head in `out` on, with what there is of the body.
     fn pass(&mut self, key: usize, mut exchange: Exchange, body_at: usize, end: usize) -> Flow {
-        self.saw_request = true;
+        self.begin_request(key);
         let Buffers { read, out, pool } = &mut self.buffers;
         let step = match exchange.request(&mut read[body_at..end]) {
             Ok(step) => step,
@@ -194,6 +202,7 @@ impl Plane {
         let upstream = &mut self.upstreams[upstream_key];
         match upstream.socket.send(out) {
             Ok(sent) => {
+                upstream.sent_at = self.now;
                 upstream.owner = Some(key);
                 upstream.connected |= sent > 0;
                 upstream.unsent.keep(&out[sent..], pool);
@@ -212,6 +221,12 @@ impl Plane {
 
     /// Answers a request that is at fault, and closes: what follows can't be told apart.
     pub(super) fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
+        self.note_fault(fault);
+        if self.connections[key].began.is_none() {
+            // It was not read, but it is answered.
+            self.setup.metrics.requests.count(Code::of(fault.status()));
+        }
+        self.end_request(key, fault.status());
         self.buffers.out.clear();
         headers::write_fault(&mut self.buffers.out, fault, Version::Http11, Field::Close, false);
         self.send_and_close(key, Closing::Linger)
@@ -240,7 +255,7 @@ impl Plane {
     pub(super) fn answered(&mut self, key: usize) -> Flow {
         let connection = &mut self.connections[key];
         connection.phase = Phase::Idle;
-        match Self::send_to_client(connection, &mut self.buffers, super::plane::SendFrom::Out) {
+        match Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, super::plane::SendFrom::Out) {
             Ok(()) => Flow::Next,
             Err(_) => Flow::Close,
         }
@@ -268,10 +283,11 @@ impl Plane {
         let is_quiet = self.drain != Drain::No;
         let answer = match (is_quiet, passed) {
             (true, _) => SHUTTING_DOWN,
-            (false, true) => Answer { status: 200, field: None, body: b"queue" },
-            (false, false) => Answer { status: 503, field: None, body: b"" },
+            (false, true) => Answer::plain(200, b"queue"),
+            (false, false) => Answer::plain(503, b""),
         };
         let keeps = parked.keeps && !self.is_finishing();
+        self.setup.metrics.probes.count(Code::of(answer.status));
         self.buffers.out.clear();
         headers::write_answer(
             &mut self.buffers.out,
@@ -289,12 +305,18 @@ impl Plane {
         let Buffers { read, out, .. } = &mut self.buffers;
         out.clear();
         out.extend_from_slice(&read[READ_AT..end]);
-        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
+        self.become_tunnel(key);
         match self.dispatch_new(key) {
             Ok(()) => Flow::Next,
             // There is no HTTP/1 answer to HTTP/2.
             Err(_) => Flow::Close,
         }
+    }
+
+    /// From now on the connection's bytes pass as they are.
+    pub(super) fn become_tunnel(&mut self, key: usize) {
+        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
+        self.setup.metrics.tunnels_opened.count();
     }
 
     /// Carries out what a step outside [`Plane::drive`] has led to.
@@ -306,7 +328,7 @@ impl Plane {
     }
 }
 
-const SHUTTING_DOWN: Answer<'static> = Answer { status: 503, field: None, body: b"shutting down\n" };
+const SHUTTING_DOWN: Answer<'static> = Answer::plain(503, b"shutting down\n");
 
 impl super::plane::Setup {
     /// Answers what is not for the model server: probes (SPEC H1, H2).
@@ -321,20 +343,17 @@ impl super::plane::Setup {
                 text.extend_from_slice(b"unexpected probe header value: ");
                 text.extend_from_slice(value.unwrap_or_default());
                 text.push(b'\n');
-                Answer { status: 400, field: None, body: &text }
+                Answer::plain(400, &text)
             }
             Some(b"probe") => match head.fields.first(Kind::NetworkHash).filter(|hash| !hash.is_empty()) {
-                Some(hash) => Answer { status: 200, field: Some(("K-Network-Hash", hash)), body: b"" },
-                None => Answer {
-                    status: 400,
-                    field: None,
-                    body: b"a probe request must contain a non-empty \"K-Network-Hash\" header\n",
-                },
+                Some(hash) => Answer { field: Some(("K-Network-Hash", hash)), ..Answer::plain(200, b"") },
+                None => Answer::plain(400, b"a probe request must contain a non-empty \"K-Network-Hash\" header\n"),
             },
             _ => return None,
         };
-        let parked = parked(head);
+        let parked = Parked::of(head);
         let keeps = parked.keeps && !drain.is_finishing();
+        self.metrics.probes.count(Code::of(answer.status));
         headers::write_answer(out, answer, head.version, Field::of_client(keeps, head.version), parked.is_head);
         Some(Found::Answered { length: head.length, closes: !keeps })
     }
@@ -353,14 +372,8 @@ impl super::plane::Setup {
 
 impl Found {
     fn park(head: &RequestHead<'_, '_>) -> Self {
-        Self::Probe(parked(head), head.length)
+        Self::Probe(Parked::of(head), head.length)
     }
-}
-
-/// A probe has no body; one that has is answered all the same, and its connection closed rather than read on.
-fn parked(head: &RequestHead<'_, '_>) -> Parked {
-    let keeps = head.options.keeps(head.version) && head.framing == Framing::Empty;
-    Parked { version: head.version, keeps, is_head: head.method == b"HEAD" }
 }
 
 fn is_prober(user_agent: &[u8]) -> bool {

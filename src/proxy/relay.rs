@@ -8,7 +8,7 @@
 use std::io::ErrorKind;
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
-use super::connection::{Closing, Phase, Tunnel};
+use super::connection::{Closing, Phase};
 use super::exchange::{Exchange, HeadStep, Outcome};
 use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
@@ -100,6 +100,7 @@ impl Plane {
         let end = match received {
             Received::Bytes(count) => {
                 connection.moved += count as u64;
+                self.setup.metrics.received.add(count as u64);
                 start + count
             }
             Received::Nothing => start,
@@ -166,6 +167,7 @@ impl Plane {
         out.clear();
         let had_head = !exchange.awaits_head();
         let (at, switched) = read_heads(exchange, &read[..end], closing, out)?;
+        let has_come = !had_head && !exchange.awaits_head();
         let relayed = match exchange.response_body(read, at..end) {
             Ok(relayed) => relayed,
             Err(fault) => {
@@ -178,13 +180,18 @@ impl Plane {
         let rest = at + relayed.consumed..end;
         let upstream = &mut self.upstreams[upstream_key];
         pool.keep(&mut upstream.input, &read[rest]);
+        if has_come {
+            self.note_response(upstream_key);
+        }
+        let connection = &mut self.connections[key];
+        let Buffers { read, out, .. } = &mut self.buffers;
         let from = if out.is_empty() {
             SendFrom::Read { start: relayed.out.start, end: relayed.out.end }
         } else {
             out.extend_from_slice(&read[relayed.out]);
             SendFrom::Out
         };
-        if Self::send_to_client(connection, &mut self.buffers, from).is_err() {
+        if Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, from).is_err() {
             return Ok(Moved::ClientGone);
         }
         if switched {
@@ -195,10 +202,11 @@ impl Plane {
 
     /// Makes the exchange a tunnel; what both sides have sent already goes first.
     fn switch(&mut self, key: usize, upstream_key: usize) -> Moved {
+        self.cut_request(key);
+        self.become_tunnel(key);
         let connection = &mut self.connections[key];
         let upstream = &mut self.upstreams[upstream_key];
         let pool = &mut self.buffers.pool;
-        connection.phase = Phase::Tunnel(Tunnel::default());
         upstream.unsent.keep(&connection.input, pool);
         pool.put(&mut connection.input);
         connection.unsent.keep(&upstream.input, pool);
@@ -229,7 +237,7 @@ impl Plane {
             }
             _ => exchange.response_ended(partial, out)?,
         }
-        match Self::send_to_client(connection, &mut self.buffers, SendFrom::Out) {
+        match Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, SendFrom::Out) {
             Ok(()) => Ok(Moved::Yes),
             Err(_) => Ok(Moved::ClientGone),
         }
@@ -248,6 +256,7 @@ impl Plane {
                 self.release_upstream(upstream_key);
             }
         }
+        self.cut_request(key);
         let connection = &mut self.connections[key];
         connection.held = None;
         let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
@@ -267,9 +276,9 @@ impl Plane {
 
     /// Ends an exchange that failed: with an answer if the client has had nothing yet, else with a cut.
     pub(super) fn fail(&mut self, key: usize, fault: Fault) -> Flow {
+        self.note_fault(fault);
         let closing = self.is_finishing();
-        let connection = &mut self.connections[key];
-        if let Some(upstream) = connection.upstream.take() {
+        if let Some(upstream) = self.connections[key].upstream.take() {
             self.drop_upstream(upstream);
         }
         let connection = &mut self.connections[key];
@@ -279,13 +288,14 @@ impl Plane {
                 connection.socket.reset_on_close();
                 return Flow::Close;
             }
-            connection.phase = Phase::Closing(Closing::Linger);
+            self.cut_request(key);
+            self.connections[key].phase = Phase::Closing(Closing::Linger);
             return Flow::Next;
         }
         self.buffers.out.clear();
         exchange.answer(fault, closing, &mut self.buffers.out);
         let outcome = exchange.finish();
-        if Self::send_to_client(connection, &mut self.buffers, SendFrom::Out).is_err() {
+        if Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, SendFrom::Out).is_err() {
             return Flow::Close;
         }
         self.finish(key, outcome)

@@ -48,6 +48,7 @@ impl Plane {
                 self.buffers.out.extend_from_slice(&upstream.replay);
                 connection.upstream = None;
                 self.drop_upstream(upstream_key);
+                self.setup.metrics.upstream_retries.count();
                 self.dispatch_new(key)?;
             }
             Resent::Undecided => {

@@ -73,6 +73,7 @@ impl Plane {
         }
         match connection.socket.receive(&mut read[READ_AT..READ_END]) {
             Received::Bytes(count) => {
+                self.setup.metrics.received.add(count as u64);
                 let bytes = &read[READ_AT..READ_AT + count];
                 let sent = upstream.socket.send(bytes)?;
                 upstream.unsent.keep(&bytes[sent..], pool);
@@ -109,7 +110,7 @@ impl Plane {
             Received::Bytes(count) => {
                 upstream.connected = true;
                 let from = SendFrom::Read { start: READ_AT, end: READ_AT + count };
-                Self::send_to_client(connection, &mut self.buffers, from).map(|()| Passed::Bytes)
+                Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, from).map(|()| Passed::Bytes)
             }
             Received::Nothing => Ok(Passed::Nothing),
             Received::End => {

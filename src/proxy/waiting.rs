@@ -4,6 +4,7 @@
 
 use super::connection::Phase;
 use super::fault::Fault;
+use super::metrics::{Blame, Reason};
 use super::plane::{Drain, Flow, Plane};
 use crate::config::PROGRESS_BYTES;
 
@@ -127,6 +128,7 @@ impl Plane {
             (deadline::PROGRESS, _) => {
                 // What it did not take must not look complete.
                 connection.socket.reset_on_close();
+                self.note_failure(Blame::Rejected(Reason::SlowClient), &"a client took its response too slowly");
                 Flow::Close
             }
             _ => Flow::Close,

@@ -18,11 +18,11 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
-use super::connection::{Connection, Phase};
-use super::headers::Peer;
+use super::admit::Newcomer;
+use super::connection::Phase;
+use super::fault::Fault;
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
-use super::socket::{Socket, Stream};
 use super::waiting::deadline;
 use crate::batcher::answer::Answer;
 
@@ -35,9 +35,7 @@ pub(crate) enum Message {
     /// A client has connected.
     Accepted {
         /// Its connection.
-        stream: Stream,
-        /// Its address.
-        peer: Peer,
+        client: Newcomer,
         /// How it comes to its place.
         place: Place,
     },
@@ -170,7 +168,7 @@ impl Worker {
         self.is_woken.store(false, Ordering::SeqCst);
         while let Ok(message) = self.inbox.try_recv() {
             match message {
-                Message::Accepted { stream, peer, place } => self.admit(stream, peer, place),
+                Message::Accepted { client, place } => self.admit(client, place),
                 Message::Probed { key, serial, passed } => {
                     self.guard(Some(key), |plane| plane.on_probed(key, serial, passed));
                 }
@@ -183,26 +181,27 @@ impl Worker {
     }
 
     /// Takes a connection over, if there is a place for it.
-    fn admit(&mut self, stream: Stream, peer: Peer, place: Place) {
+    fn admit(&mut self, client: Newcomer, place: Place) {
         if let Place::OfIdle { asked } = place
             && !self.plane.make_room()
         {
-            return self.pass_on(stream, peer, asked + 1);
+            return self.pass_on(client, asked + 1);
         }
-        if let Some(key) = self.plane.insert(stream, peer) {
+        if let Some(key) = self.plane.insert(client) {
             self.guard(Some(key), |plane| plane.drive(key));
         }
     }
 
     /// Asks the next worker for a place, or turns the connection away when all were asked.
-    fn pass_on(&self, stream: Stream, peer: Peer, asked: usize) {
+    fn pass_on(&mut self, client: Newcomer, asked: usize) {
         self.plane.load().has_lost_one();
         if asked >= self.peers.len() {
-            return super::closing::turn_away(stream);
+            self.plane.note_fault(Fault::TooManyConnections);
+            return super::closing::turn_away(client.stream);
         }
         let next = (self.plane.setup.worker + 1) % self.peers.len();
         self.plane.loads.of(next).gets_one();
-        self.peers[next].send(Message::Accepted { stream, peer, place: Place::OfIdle { asked } });
+        self.peers[next].send(Message::Accepted { client, place: Place::OfIdle { asked } });
     }
 
     fn begin_drain(&mut self, drain: Drain) {
@@ -275,48 +274,6 @@ impl Worker {
 }
 
 impl Plane {
-    /// Closes the connection that has been idle longest, unless there is room by now. `false`: none is idle.
-    fn make_room(&mut self) -> bool {
-        if !self.loads.is_over() {
-            return true;
-        }
-        let idle = self.deadlines.oldest(deadline::KEEP_ALIVE);
-        if let Some(idle) = idle {
-            self.close(idle);
-        }
-        idle.is_some()
-    }
-
-    fn insert(&mut self, stream: Stream, peer: Peer) -> Option<usize> {
-        self.serial += 1;
-        let serial = self.serial;
-        let entry = self.connections.vacant_entry();
-        let key = entry.key();
-        match Socket::register(stream, &self.registry, Source::Client(key).token(), true) {
-            Ok(socket) => {
-                entry.insert(Connection {
-                    socket,
-                    peer,
-                    phase: Phase::Idle,
-                    input: Vec::new(),
-                    unsent: super::buffer::Unsent::default(),
-                    upstream: None,
-                    held: None,
-                    moved: 0,
-                    serial,
-                    is_used: false,
-                    is_queued: false,
-                });
-                Some(key)
-            }
-            Err(error) => {
-                log::warn!("a connection could not be served: {error}");
-                self.load().has_lost_one();
-                None
-            }
-        }
-    }
-
     fn on_client(&mut self, key: usize, event: &Event) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_gone = connection.socket.note(event);
@@ -347,8 +304,13 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
+    use crate::ops::metrics::family::Sources;
+    use crate::ops::notice::Notices;
+    use crate::proxy::metrics::ProxyMetrics;
 
     fn worker() -> (Worker, Inbox) {
+        let loads = Arc::new(Loads::new(1, 1));
+        let metrics = ProxyMetrics::new(1, Arc::clone(&loads));
         let setup = Setup {
             server: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
             authority: String::new(),
@@ -356,8 +318,11 @@ mod tests {
             prober: None,
             batcher: None,
             worker: 0,
+            metrics: metrics.of(0),
+            sources: Sources::new(Vec::new()),
+            notices: Arc::new(Notices::new(Instant::now())),
         };
-        Worker::new(setup, Arc::new(Loads::new(1, 1)), Instant::now()).unwrap()
+        Worker::new(setup, loads, Instant::now()).unwrap()
     }
 
     #[test]

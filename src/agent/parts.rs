@@ -1,0 +1,157 @@
+//! What a thread needs before it runs, and how it starts.
+//!
+//! Not here: the order of it all ([`super`]).
+
+use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::batcher::batch::Ticket;
+use crate::batcher::{self, Batcher, Outbox};
+use crate::config::{Config, ContainerProbe, PROBES_WAITING, Probe};
+use crate::ops::admin::{self, Admin};
+use crate::ops::probe;
+use crate::ops::status::Status;
+use crate::proxy::connection::Role;
+use crate::proxy::listener::Listener;
+use crate::proxy::plane::ProbeTicket;
+use crate::proxy::worker::{Inbox, Message};
+
+/// What a thread that can't go on writes to the main thread; a signal writes another byte.
+pub(super) const DOWN: u8 = b'!';
+
+/// Why the agent could not start, or had to stop.
+#[derive(Debug)]
+pub struct Error {
+    what: String,
+    why: io::Error,
+}
+
+/// Starts the batcher, whose answers go to the workers' inboxes.
+pub(super) fn spawn_batcher(
+    (handle, batcher): (batcher::Handle, Batcher),
+    workers: Vec<Inbox>,
+    notify: &UnixStream,
+) -> Result<(batcher::Handle, JoinHandle<()>), Error> {
+    let outbox = Outbox::new(move |Ticket { worker, key, serial }, answer| {
+        workers[worker].send(Message::Answered { key, serial, answer });
+    });
+    let thread = spawn("batcher", notify, move || {
+        batcher.run(outbox);
+        Ok(())
+    })?;
+    Ok((handle, thread))
+}
+
+pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
+    let port = config.port.get();
+    let traffic = Listener::tcp(port, Role::Traffic);
+    let mut listeners = vec![traffic.map_err(Error::of(&format!("listen on port {port} (--port)")))?];
+    match Listener::unix() {
+        Ok(listener) => listeners.push(listener),
+        // Two agents in one network namespace; probes over TCP still reach this one (SPEC P12).
+        Err(error) => log::warn!("not listening on the abstract socket @/kserve/agent.sock: {error}"),
+    }
+    if let Some(port) = config.metrics_port {
+        match Listener::tcp(port.get(), Role::Metrics) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => log::warn!("no metrics, as port {port} (--metrics-port) is not to be had: {error}"),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Starts the status page's thread, which requests do not depend on: a taken port or a bug there ends nothing else.
+pub(super) fn spawn_admin(config: &Config, status: Status, notify: &UnixStream) -> Result<Option<admin::Stop>, Error> {
+    let Some(port) = config.admin_port else { return Ok(None) };
+    let (admin, stop) = match Admin::bind(port.get()) {
+        Ok(bound) => bound,
+        Err(error) => {
+            log::warn!("no status page, as port {port} (--admin-port) is not to be had: {error}");
+            return Ok(None);
+        }
+    };
+    spawn("admin", notify, move || {
+        if catch_unwind(AssertUnwindSafe(|| admin.run(&status))).is_err() {
+            log::error!("the status page has ended; requests go on");
+        }
+        Ok(())
+    })?;
+    Ok(Some(stop))
+}
+
+/// The prober's inbox, made before the workers who send to it.
+pub(super) struct Prober {
+    pub(super) tickets: Sender<ProbeTicket>,
+    inbox: Receiver<ProbeTicket>,
+    probes: Vec<Probe>,
+}
+
+impl Prober {
+    pub(super) fn new(probe: &ContainerProbe) -> Option<Self> {
+        match probe {
+            ContainerProbe::AlwaysReady => None,
+            ContainerProbe::All(probes) => {
+                let (tickets, inbox) = crossbeam_channel::bounded(PROBES_WAITING);
+                Some(Self { tickets, inbox, probes: probes.clone() })
+            }
+        }
+    }
+
+    pub(super) fn spawn(self, workers: Vec<Inbox>, notify: &UnixStream) -> Result<JoinHandle<()>, Error> {
+        let Self { tickets, inbox, probes } = self;
+        // The workers hold the others; when they are gone the prober ends.
+        drop(tickets);
+        spawn("prober", notify, move || {
+            probe::run(&probes, &inbox, |ticket: ProbeTicket, passed| {
+                workers[ticket.worker].send(Message::Probed { key: ticket.key, serial: ticket.serial, passed });
+            });
+            Ok(())
+        })
+    }
+}
+
+/// Starts a named thread that tells the main thread when it can't go on.
+pub(super) fn spawn(
+    name: &str,
+    notify: &UnixStream,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let mut notify = notify.try_clone().map_err(Error::of(name))?;
+    let thread = name.to_owned();
+    let body = move || {
+        let result = catch_unwind(AssertUnwindSafe(run));
+        let why = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "panicked".to_owned(),
+        };
+        log::error!("thread {thread}: {why}");
+        // The main thread is gone only when the process is about to be.
+        let _ = notify.write_all(&[DOWN]);
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(Error::of(name))
+}
+
+impl Error {
+    pub(super) fn of(what: &str) -> impl FnOnce(io::Error) -> Self {
+        let what = what.to_owned();
+        move |why| Self { what, why }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}

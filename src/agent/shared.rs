@@ -1,0 +1,93 @@
+//! What several threads hold together: loads, counters, the log's quiet times; and the agent as data.
+//!
+//! Not here: what of it is whose ([`super`]).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value as Json, json};
+
+use crate::batcher::{self, Batcher};
+use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config};
+use crate::ops::metrics::family::{Source, Sources};
+use crate::ops::metrics::process::Process;
+use crate::ops::notice::Notices;
+use crate::ops::status::Status;
+use crate::proxy::load::Loads;
+use crate::proxy::metrics::{AcceptMetrics, Blame, ProxyMetrics};
+
+pub(super) struct Shared {
+    pub(super) loads: Arc<Loads>,
+    pub(super) proxy: Arc<ProxyMetrics>,
+    pub(super) process: Arc<Process>,
+    pub(super) notices: Arc<Notices>,
+    pub(super) sources: Sources,
+}
+
+impl Shared {
+    pub(super) fn new(
+        workers: usize,
+        max_connections: usize,
+        batcher: Option<&batcher::Handle>,
+        epoch: Instant,
+    ) -> Self {
+        let loads = Arc::new(Loads::new(workers, max_connections));
+        let proxy = Arc::new(ProxyMetrics::new(workers, Arc::clone(&loads)));
+        let process = Arc::new(Process::new());
+        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::<ProxyMetrics>::clone(&proxy)];
+        sources.extend(batcher.map(|batcher| batcher.metrics() as Arc<dyn Source>));
+        sources.push(Arc::<Process>::clone(&process));
+        Self { loads, proxy, process, notices: Arc::new(Notices::new(epoch)), sources: Sources::new(sources) }
+    }
+
+    /// What the accept thread writes.
+    pub(super) fn of_accept(&self) -> (Arc<AcceptMetrics>, Arc<Notices>) {
+        (self.proxy.of_accept(), Arc::clone(&self.notices))
+    }
+
+    /// What the status page shows.
+    pub(super) fn status(&self, config: &Config, workers: (usize, bool), batcher: Option<&Batcher>) -> Status {
+        let config = resolved(config, workers, self.loads.max_connections(), batcher);
+        Status { config, sources: self.sources.clone(), process: Arc::clone(&self.process) }
+    }
+
+    /// At the end, so that no failure goes without a trace.
+    pub(super) fn say_what_was_left_out(&self) {
+        for (kind, lines) in self.notices.left_out() {
+            log::warn!("{}: {lines} more like it since the last such line", Blame::name(kind));
+        }
+    }
+}
+
+/// The configuration with what the agent has chosen itself.
+fn resolved(
+    config: &Config,
+    (workers, pinned): (usize, bool),
+    max_connections: usize,
+    batcher: Option<&Batcher>,
+) -> Json {
+    let batcher = config.batcher.as_ref().zip(batcher).map(|(config, batcher)| {
+        json!({
+            "policy": match config.policy {
+                BatchPolicy::Window => "window",
+                BatchPolicy::Eager => "eager",
+                BatchPolicy::Adaptive => "adaptive",
+            },
+            "max_batch_size": config.max_batch_size,
+            "max_latency_ms": config.max_latency.as_secs_f64() * 1e3,
+            "concurrency": batcher.concurrency(),
+            "queue": config.queue,
+            "held_bytes_limit": BATCH_BODY_BYTES,
+        })
+    });
+    json!({
+        "port": config.port,
+        "component_port": config.component_port,
+        "metrics_port": config.metrics_port,
+        "admin_port": config.admin_port,
+        "workers": workers,
+        "max_connections": max_connections,
+        "pinned": pinned,
+        "batcher": batcher,
+    })
+}

@@ -1,0 +1,130 @@
+//! What the batcher counts (SPEC O1).
+//!
+//! The batcher thread writes its own counters, each forwarder its own; they are added up when somebody asks.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{Batch, Trigger};
+use super::gate::Gate;
+use super::request::Request;
+use crate::ops::metrics::family::{Family, Reading, Source};
+use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, SIZE};
+
+/// The whole batcher's counters.
+#[derive(Debug)]
+pub(crate) struct BatcherMetrics {
+    triggers: Labelled<Trigger>,
+    size: Histogram,
+    wait: Histogram,
+    left: Counter,
+    returned: Counter,
+    calls: Box<[Arc<CallMetrics>]>,
+    gate: Arc<Gate>,
+}
+
+/// One forwarder's counters.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct CallMetrics {
+    /// Of a call, to the end of its response.
+    pub(super) duration: Histogram,
+    /// Batches that were asked again request by request.
+    pub(super) retries: Counter,
+}
+
+impl BatcherMetrics {
+    /// For so many forwarders.
+    pub(super) fn new(forwarders: usize, gate: Arc<Gate>) -> Self {
+        let calls = (0..forwarders).map(|_| Arc::default()).collect();
+        Self {
+            triggers: Labelled::default(),
+            size: Histogram::new(&SIZE),
+            wait: Histogram::new(&DURATION),
+            left: Counter::default(),
+            returned: Counter::default(),
+            calls,
+            gate,
+        }
+    }
+
+    /// A batch leaves. For the batcher's thread.
+    pub(super) fn leaves(&self, batch: &Batch<Arc<Request>>, now: Instant) {
+        self.left.count();
+        self.triggers.count(batch.trigger);
+        self.size.observe(batch.instances as u64);
+        // A request in parts has waited for the first of them.
+        if batch.part.is_none_or(|part| part.number == 0) {
+            for member in &batch.members {
+                self.wait.observe_duration(now.saturating_duration_since(member.came));
+            }
+        }
+    }
+
+    /// A batch has returned. For the batcher's thread.
+    pub(super) fn returned(&self) {
+        self.returned.count();
+    }
+
+    /// One forwarder's.
+    pub(super) fn of_forwarder(&self, number: usize) -> Arc<CallMetrics> {
+        Arc::clone(&self.calls[number])
+    }
+}
+
+impl Default for CallMetrics {
+    fn default() -> Self {
+        Self { duration: Histogram::new(&DURATION), retries: Counter::default() }
+    }
+}
+
+impl Source for BatcherMetrics {
+    fn families(&self) -> Vec<Family> {
+        let returned = self.returned.read();
+        let calls = Reading::all(self.calls.iter().map(|forwarder| forwarder.duration.read()));
+        vec![
+            Family::counters(
+                "kserve_agent_batches_total",
+                "Batches by why they left.",
+                Trigger::NAME,
+                self.triggers.read(),
+            ),
+            Family::histogram("kserve_agent_batch_size", "Instances in a batch.", self.size.read()),
+            Family::histogram(
+                "kserve_agent_batch_wait_seconds",
+                "A request's wait for its batch to leave.",
+                self.wait.read(),
+            ),
+            Family::histogram(
+                "kserve_agent_batch_call_duration_seconds",
+                "A call of the model server for a batch, to the end of its response.",
+                calls,
+            ),
+            Family::counter(
+                "kserve_agent_batch_retries_total",
+                "Batches that failed and were asked again request by request.",
+                self.calls.iter().map(|forwarder| forwarder.retries.read()).sum(),
+            ),
+            Family::gauge(
+                "kserve_agent_batches_in_flight",
+                "Batches that the model server works on.",
+                self.left.read().saturating_sub(returned),
+            ),
+            Family::gauge(
+                "kserve_agent_batch_queue_requests",
+                "Requests that wait for a batch.",
+                self.gate.requests() as u64,
+            ),
+            Family::gauge(
+                "kserve_agent_batch_queue_limit",
+                "Requests that may wait for a batch.",
+                self.gate.max_requests() as u64,
+            ),
+            Family::gauge(
+                "kserve_agent_batch_held_bytes",
+                "Bytes held for the batcher, at most 64 MiB.",
+                self.gate.bytes() as u64,
+            ),
+        ]
+    }
+}
