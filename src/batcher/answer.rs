@@ -65,6 +65,8 @@ pub(crate) enum Failure {
     Timeout,
     /// The connection broke.
     Broken(ErrorKind),
+    /// The connection ended inside the body of the response.
+    Truncated,
     /// The response is no HTTP, or over a limit.
     Garbage(String),
     /// The response is compressed, so it can't be split.
@@ -137,6 +139,7 @@ impl Failure {
             Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Broken(_)
+            | Self::Truncated
             | Self::Garbage(_)
             | Self::Coded
             | Self::Lengths { .. } => 502,
@@ -168,6 +171,7 @@ impl fmt::Display for Failure {
             Self::Timeout => f.write_str("model server: no response in time"),
             Self::Broken(ErrorKind::UnexpectedEof) => f.write_str("model server: connection closed before a response"),
             Self::Broken(kind) => write!(f, "model server: {kind}"),
+            Self::Truncated => f.write_str("model server: bad response body: it ended early"),
             Self::Garbage(what) => write!(f, "model server: bad response: {what}"),
             Self::Coded => f.write_str("model server: a compressed response, which nobody asked for"),
             Self::Lengths { answered: Some(answered), instances } => {

@@ -83,7 +83,7 @@ impl Client {
         let began = Instant::now();
         let response = self.agent.run(request).map_err(failure)?;
         let (head, mut body) = response.into_parts();
-        let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure)?;
+        let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure_of_body)?;
         self.metrics.duration.observe_duration(began.elapsed());
         Ok(Response {
             status: head.status.as_u16(),
@@ -113,6 +113,14 @@ fn failure(error: Error) -> Failure {
         Error::ConnectionFailed => Failure::Connect(std::io::ErrorKind::NotConnected),
         Error::BodyExceedsLimit(limit) => Failure::Garbage(format!("over {limit} bytes")),
         other => Failure::Garbage(other.to_string()),
+    }
+}
+
+/// The head had come.
+fn failure_of_body(error: Error) -> Failure {
+    match failure(error) {
+        Failure::Broken(_) => Failure::Truncated,
+        failure => failure,
     }
 }
 

@@ -96,6 +96,8 @@ impl Forwarder {
             log::error!("a panic has cost one batch");
             false
         });
+        // Not when the batcher takes it back, who sleeps on when nothing waits.
+        client.metrics.returned.count();
         // The batcher is gone only when the process is about to be.
         let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now(), is_success });
         self.bell.ring_for_return();

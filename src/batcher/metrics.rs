@@ -18,7 +18,7 @@ pub(crate) struct BatcherMetrics {
     size: Histogram,
     wait: Histogram,
     left: Counter,
-    returned: Counter,
+    refused: Counter,
     calls: Box<[Arc<CallMetrics>]>,
     gate: Arc<Gate>,
 }
@@ -29,6 +29,8 @@ pub(crate) struct BatcherMetrics {
 pub(super) struct CallMetrics {
     /// Of a call, to the end of its response.
     pub(super) duration: Histogram,
+    /// Batches that are done.
+    pub(super) returned: Counter,
     /// Batches that were asked again request by request.
     pub(super) retries: Counter,
 }
@@ -42,7 +44,7 @@ impl BatcherMetrics {
             size: Histogram::new(&SIZE),
             wait: Histogram::new(&DURATION),
             left: Counter::default(),
-            returned: Counter::default(),
+            refused: Counter::default(),
             calls,
             gate,
         }
@@ -61,9 +63,13 @@ impl BatcherMetrics {
         }
     }
 
-    /// A batch has returned. For the batcher's thread.
-    pub(super) fn returned(&self) {
-        self.returned.count();
+    /// A batch that was to leave could not. For the batcher's thread.
+    pub(super) fn refused(&self) {
+        self.refused.count();
+    }
+
+    fn sum(&self, counter: impl Fn(&CallMetrics) -> &Counter) -> u64 {
+        self.calls.iter().map(|forwarder| counter(forwarder).read()).sum()
     }
 
     /// One forwarder's.
@@ -74,13 +80,14 @@ impl BatcherMetrics {
 
 impl Default for CallMetrics {
     fn default() -> Self {
-        Self { duration: Histogram::new(&DURATION), retries: Counter::default() }
+        Self { duration: Histogram::new(&DURATION), returned: Counter::default(), retries: Counter::default() }
     }
 }
 
 impl Source for BatcherMetrics {
     fn families(&self) -> Vec<Family> {
-        let returned = self.returned.read();
+        // What returned is read first, so that it is not more than what left.
+        let returned = self.refused.read() + self.sum(|forwarder| &forwarder.returned);
         let calls = Reading::all(self.calls.iter().map(|forwarder| forwarder.duration.read()));
         vec![
             Family::counters(
@@ -103,7 +110,7 @@ impl Source for BatcherMetrics {
             Family::counter(
                 "kserve_agent_batch_retries_total",
                 "Batches that failed and were asked again request by request.",
-                self.calls.iter().map(|forwarder| forwarder.retries.read()).sum(),
+                self.sum(|forwarder| &forwarder.retries),
             ),
             Family::gauge(
                 "kserve_agent_batches_in_flight",

@@ -287,7 +287,6 @@ impl Running {
     fn receive(&mut self) -> Result<Instant, RecvError> {
         while let Ok(Return { forwarder, receipt, at, is_success }) = self.returns.try_recv() {
             self.idle.push(forwarder);
-            self.metrics.returned();
             self.queue.returned(receipt, at, is_success);
             // Threads that could not be made may be had again.
             self.queue.limit_running(self.concurrency);
@@ -333,7 +332,7 @@ impl Running {
         };
         if let Some(batch) = refused {
             let receipt = batch.receipt;
-            self.metrics.returned();
+            self.metrics.refused();
             self.forwarder.refuse(batch, &Failure::NoThread);
             self.queue.returned(receipt, Instant::now(), false);
         }

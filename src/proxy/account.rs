@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 use log::Level;
 
-use super::connection::Phase;
+use super::connection::{Phase, Role};
 use super::fault::Fault;
 use super::metrics::{Blame, Code, EVICTED, RECOVERED, Reason};
 use super::plane::Plane;
@@ -33,6 +33,15 @@ impl Plane {
         }
     }
 
+    /// What could not be read as far as a request's head is answered all the same.
+    pub(super) fn end_refused(&mut self, key: usize, status: u16) {
+        let connection = &self.connections[key];
+        if connection.began.is_none() && connection.role == Role::Traffic {
+            self.setup.metrics.requests.count(Code::of(status));
+        }
+        self.end_request(key, status);
+    }
+
     /// The request under way, if there is one, is over as its connection is.
     pub(super) fn cut_request(&mut self, key: usize) {
         let status = match &self.connections[key].phase {
@@ -46,6 +55,11 @@ impl Plane {
     pub(super) fn note_response(&mut self, upstream_key: usize) {
         let waited = self.now.saturating_duration_since(self.upstreams[upstream_key].sent_at);
         self.setup.metrics.upstream_duration.observe_duration(waited);
+        self.note_recovery();
+    }
+
+    /// The model server answers, perhaps again.
+    pub(super) fn note_recovery(&mut self) {
         if let Some(since) = self.failing_since.take() {
             let failed = self.now.saturating_duration_since(since);
             self.setup.notices.write(

@@ -141,8 +141,9 @@ impl Plane {
     }
 
     fn answer_batched(&mut self, key: usize, parked: Parked, answer: &Answer) -> Flow {
-        if let Answer::Failed(failure) = answer {
-            self.note_failure(blame(failure), failure);
+        match answer {
+            Answer::Failed(failure) => self.note_failure(blame(failure), failure),
+            _ => self.note_recovery(),
         }
         self.end_request(key, answer.status());
         let keeps = parked.keeps && !self.is_finishing();
@@ -222,6 +223,7 @@ fn blame(failure: &Failure) -> Blame {
         Failure::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
         Failure::Timeout => Blame::Upstream(UpstreamError::Timeout),
         Failure::Broken(_) => Blame::Upstream(UpstreamError::Closed),
+        Failure::Truncated => Blame::Upstream(UpstreamError::Truncated),
         Failure::Garbage(_) | Failure::Coded | Failure::Lengths { .. } => Blame::Upstream(UpstreamError::BadResponse),
         Failure::Internal => Blame::Agent,
     }

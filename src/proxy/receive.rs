@@ -222,11 +222,7 @@ impl Plane {
     /// Answers a request that is at fault, and closes: what follows can't be told apart.
     pub(super) fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
         self.note_fault(fault);
-        if self.connections[key].began.is_none() {
-            // It was not read, but it is answered.
-            self.setup.metrics.requests.count(Code::of(fault.status()));
-        }
-        self.end_request(key, fault.status());
+        self.end_refused(key, fault.status());
         self.buffers.out.clear();
         headers::write_fault(&mut self.buffers.out, fault, Version::Http11, Field::Close, false);
         self.send_and_close(key, Closing::Linger)

@@ -16,6 +16,11 @@ pub(crate) fn batching(server: &Server, flags: &[&str]) -> Agent {
     Agent::setup(server.port).flags(&["--enable-batcher", "--threads=1"]).flags(flags).start()
 }
 
+/// The same with its metrics open.
+pub(crate) fn batching_watched(server: &Server, flags: &[&str]) -> Agent {
+    Agent::setup(server.port).flags(&["--enable-batcher", "--threads=1"]).flags(flags).watched().start()
+}
+
 /// A `POST`; every field line ends with its `\r\n`.
 pub(crate) fn post(path: &str, fields: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: a\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())

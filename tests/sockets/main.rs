@@ -14,6 +14,7 @@
 )]
 
 mod abstract_socket;
+mod admin;
 mod batcher_bytes;
 mod batcher_connections;
 mod batcher_crosstalk;
@@ -33,6 +34,10 @@ mod deadlines;
 mod drain;
 mod faults;
 mod idle_close;
+mod metrics;
+mod metrics_batcher;
+mod metrics_port;
+mod notices;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod probes;

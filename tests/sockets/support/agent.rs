@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Message, PATIENCE, Wire, holds_within, process};
+use super::{Message, Metrics, PATIENCE, Wire, holds_within, process};
 
 /// A running agent. Dropping it kills it.
 pub(crate) struct Agent {
     child: Child,
     pub(crate) port: u16,
+    /// Where its metrics are, if it was told to keep them open.
+    pub(crate) metrics_port: u16,
+    /// Where its status page is, if it was told to have one.
+    pub(crate) admin_port: u16,
     log: Arc<Mutex<String>>,
 }
 
@@ -24,6 +28,7 @@ pub(crate) struct Setup {
     flags: Vec<String>,
     env: Vec<(String, String)>,
     descriptors: Option<u32>,
+    is_watched: bool,
 }
 
 impl Agent {
@@ -33,7 +38,7 @@ impl Agent {
     }
 
     pub(crate) fn setup(server: u16) -> Setup {
-        Setup { server, flags: Vec::new(), env: Vec::new(), descriptors: None }
+        Setup { server, flags: Vec::new(), env: Vec::new(), descriptors: None, is_watched: false }
     }
 
     pub(crate) fn connect(&self) -> Wire {
@@ -46,6 +51,17 @@ impl Agent {
         let mut client = self.connect();
         client.send(request);
         client.response()
+    }
+
+    /// An agent whose metrics and status page are open.
+    pub(crate) fn watched(server: u16, flags: &[&str]) -> Self {
+        Self::setup(server).flags(flags).watched().start()
+    }
+
+    /// Its metrics as they are now.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::read(self.metrics_port)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -66,11 +82,16 @@ impl Agent {
     pub(crate) fn wait(&mut self, patience: Duration) -> ExitStatus {
         let mut status = None;
         let ended = holds_within(patience, || {
-            status = self.child.try_wait().unwrap();
+            status = self.ended();
             status.is_some()
         });
         assert!(ended, "the agent did not end within {patience:?}; it said:\n{}", self.log());
         status.unwrap()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What it has written to standard error.
@@ -108,6 +129,12 @@ impl Setup {
         self
     }
 
+    /// Opens its metrics and its status page.
+    pub(crate) fn watched(mut self) -> Self {
+        self.is_watched = true;
+        self
+    }
+
     /// Starts it and waits until it takes connections.
     pub(crate) fn start(&self) -> Agent {
         // A port that was free may be taken before the agent binds it; then it ends at once, and another is tried.
@@ -116,7 +143,9 @@ impl Setup {
             let mut ended = false;
             let ready = holds_within(PATIENCE, || {
                 ended = agent.child.try_wait().unwrap().is_some();
-                ended || Wire::try_connect(agent.port).is_ok()
+                let ports = [agent.port, agent.metrics_port, agent.admin_port];
+                let mut ports = ports.into_iter().filter(|port| *port > 0);
+                ended || ports.all(|port| Wire::try_connect(port).is_ok())
             });
             if ready && !ended {
                 return agent;
@@ -139,8 +168,10 @@ impl Setup {
         };
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args([format!("--port={port}"), format!("--component-port={}", self.server)]);
-        // Two agents can't have the same ports, and nothing here reads them.
-        command.args(["--metrics-port=0", "--admin-port=0"]).args(&self.flags);
+        // Two agents can't have the same ports.
+        let [metrics_port, admin_port] = if self.is_watched { [free_port(), free_port()] } else { [0; 2] };
+        command.args([format!("--metrics-port={metrics_port}"), format!("--admin-port={admin_port}")]);
+        command.args(&self.flags);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -151,7 +182,7 @@ impl Setup {
                 log.push('\n');
             }
         });
-        Agent { child, port, log }
+        Agent { child, port, metrics_port, admin_port, log }
     }
 }
 

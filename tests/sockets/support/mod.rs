@@ -5,6 +5,7 @@
 //! codec can't hide itself.
 
 pub(crate) mod agent;
+pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod wire;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 pub(crate) use agent::Agent;
+pub(crate) use metrics::Metrics;
 pub(crate) use server::{Peer, Server};
 pub(crate) use wire::{Message, Wire};
 
