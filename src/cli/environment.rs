@@ -4,6 +4,7 @@ use super::forms::Given;
 use super::report::{Report, quoted};
 use super::value::{self, word};
 use log::LevelFilter;
+use std::num::NonZeroU16;
 
 /// Holds the array switch of the probes, see `probe`.
 pub(super) const MULTI_CONTAINER_PROBES: &str = "ENABLE_MULTI_CONTAINER_PROBES";
@@ -24,6 +25,12 @@ pub(super) fn check(env: &dyn Fn(&str) -> Option<String>, report: &mut Report) {
         let boolean = |text: &str| value::boolean(text).ok_or_else(|| value::BOOLEANS.to_owned());
         env(name).and_then(|text| report.runtime(name, &text, boolean));
     }
+}
+
+/// Where Knative's queue-proxy, which shares the pod's ports with the agent, has its own metrics (Knative Serving,
+/// `networking.AutoscalingQueueMetricsPort`). KServe gives the agent that container's environment.
+pub(super) fn queue_proxy_port(env: &dyn Fn(&str) -> Option<String>) -> Option<NonZeroU16> {
+    env("QUEUE_SERVING_PORT").and(NonZeroU16::new(9090))
 }
 
 /// `--log-level`, else `SERVING_LOGGING_LEVEL`, else the flag's default.
@@ -75,7 +82,8 @@ mod tests {
     #[test]
     fn knatives_integers_are_taken_and_not_used() {
         for name in INTEGERS {
-            assert_eq!(run_in(&[], &[(name, "-10")]), run_in(&[], &[]), "{name}");
+            let without = ["--admin-port=0"];
+            assert_eq!(run_in(&without, &[(name, "-10")]), run_in(&without, &[]), "{name}");
         }
     }
 

@@ -32,7 +32,8 @@ pub(super) fn config(
     let marshaller = logger::marshaller_port(&flags.logger, &flags.store);
     let needed =
         [needed("--port", port), needed("--component-port", component), needed("--log-marshaller-port", marshaller)];
-    let [metrics_port, admin_port] = extra_ports(&flags.operations, given, needed, report);
+    let queue_proxy = environment::queue_proxy_port(env);
+    let [metrics_port, admin_port] = extra_ports(&flags.operations, given, needed, queue_proxy, report);
     let log_level = environment::log_level(&flags.operations.log_level, given, env, report);
     environment::check(env, report);
     let probe = probe::container_probe(env, component, report);
@@ -123,6 +124,7 @@ fn extra_ports(
     flags: &OperationsFlags,
     given: &Given,
     [port, component, marshaller]: [Wanted; 3],
+    queue_proxy: Option<NonZeroU16>,
     report: &mut Report,
 ) -> [Option<NonZeroU16>; 2] {
     let claim = |name| {
@@ -138,6 +140,7 @@ fn extra_ports(
         port: report.usage("--admin-port", &flags.admin_port, value::port_or_off).flatten(),
         claim: claim("admin-port"),
     };
-    let [.., metrics, admin] = ports::settle([port, component, marshaller, metrics, admin], report);
+    let queue_proxy = needed("queue-proxy", queue_proxy);
+    let [.., metrics, admin] = ports::settle([queue_proxy, port, component, marshaller, metrics, admin], report);
     [metrics, admin]
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
-use super::tests::{logger, run, run_with_warnings, usage};
+use super::tests::{logger, run, run_in, run_with_warnings, usage};
 use crate::config::{BatchPolicy, LogMode, Pin, StoreFormat, WhenFull};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -129,4 +129,15 @@ fn default_ports_that_the_go_agent_does_not_have_give_way() {
         let off = [metrics, admin].iter().filter(|&&port| port == 0).count();
         assert_eq!(warnings.len(), off, "{args:?} {warnings:?}");
     }
+}
+
+#[test]
+fn the_status_page_gives_way_to_queue_proxy() {
+    let knative = [("QUEUE_SERVING_PORT", "8012")];
+    let (config, warnings) = run_in(&[], &knative);
+    assert_eq!(config.admin_port, None);
+    let line = "--admin-port is turned off: queue-proxy has its default port 9090";
+    assert_eq!(warnings, [line]);
+    let (config, warnings) = run_in(&["--admin-port=9095"], &knative);
+    assert_eq!((config.admin_port.map(NonZeroU16::get), warnings.len()), (Some(9095), 0));
 }

@@ -1,8 +1,8 @@
 //! The cap, requests over it, and what may wait: SPEC B5, B10.
 
 use crate::batcher_support::{
-    Gate, NEVER, PATH, ask_over, assert_turned_away, batch_of, batching, calls, echo, instances_body, instances_of,
-    json, leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole, together,
+    Gate, NEVER, PATH, ask_over, assert_turned_away, batch_of, batching, batching_watched, calls, echo, instances_body,
+    instances_of, json, leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole, together,
 };
 use crate::support::{Message, Server, Wire, alone, until};
 
@@ -131,13 +131,14 @@ fn beyond_the_queue_a_request_is_turned_away_until_there_is_room() {
 fn bodies_over_64_mib_in_all_are_turned_away() {
     let _alone = alone();
     let server = Server::with(echo);
-    let agent = batching(&server, &["--max-batchsize=100", NEVER]);
+    let agent = batching_watched(&server, &["--max-batchsize=100", NEVER]);
     let long = predict(&[&format!("\"{}\"", "x".repeat(15 << 20))]);
     let waiting: Vec<Wire> = (0..4).map(|_| submit_whole(&agent, &long)).collect();
     let mut client = agent.connect();
     // It may be turned away before all of it is sent.
     let _ = client.try_send(&long);
     assert_turned_away(&client.response());
+    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"batch_bytes_full\"}"), 1);
     let mut small = submit(&agent, predict(&["1"]));
     leave(&agent, waiting, Wire::close);
     let mut large = submit_whole(&agent, &long);

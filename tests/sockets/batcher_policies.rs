@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::batcher_support::{
-    Gate, NEVER, PATH, assert_turned_away, batching, calls, echo, instances_body, post, predict, predictions, settle,
-    sizes, submit, together,
+    Gate, NEVER, PATH, assert_turned_away, batching, batching_watched, calls, echo, instances_body, post, predict,
+    predictions, settle, sizes, submit, together,
 };
 use crate::support::{Agent, Server, Wire, alone, process, until};
 
@@ -158,7 +158,7 @@ fn an_eager_request_that_has_waited_too_long_is_turned_away() {
     let _alone = alone();
     for policy in ["--batch-policy=eager", "--batch-policy=adaptive"] {
         let gate = Gate::new();
-        let agent = batching(&gate.server, &[policy, "--batch-concurrency=1", "--max-latency=300"]);
+        let agent = batching_watched(&gate.server, &[policy, "--batch-concurrency=1", "--max-latency=300"]);
         let mut first = submit(&agent, predict(&["0"]));
         gate.reached(1);
         let began = Instant::now();
@@ -174,6 +174,7 @@ fn an_eager_request_that_has_waited_too_long_is_turned_away() {
         late[0].send(predict(&["3"]));
         assert_eq!(predictions(&late[0].response()), ["3"]);
         assert_eq!(calls(&gate.server), [["0"], ["3"]], "{policy}");
+        assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"batch_late\"}"), 2);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Limits that are times: SPEC P9, P11. Each takes what the contract says, so all of them run at once.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ const EARLY: Duration = Duration::from_millis(100);
 
 #[test]
 fn every_deadline_holds() {
-    let scenarios: [(&str, fn()); 13] = [
+    let scenarios: [(&str, fn()); 14] = [
         ("a head in drips is cut at an absolute deadline", a_head_in_drips_is_cut_at_an_absolute_deadline),
         ("a new connection without a byte is closed", a_new_connection_without_a_byte_is_closed),
         ("a later head has a time of its own", a_later_head_has_a_time_of_its_own),
@@ -32,6 +33,7 @@ fn every_deadline_holds() {
         ("a response taken in drips is cut", a_response_taken_in_drips_is_cut),
         ("a response may pause", a_response_may_pause),
         ("a silent tunnel stays", a_silent_tunnel_stays),
+        ("a server that takes no connection is given up", a_server_that_takes_no_connection_is_given_up),
         ("an idle connection to the server is dropped", an_idle_connection_to_the_server_is_dropped),
     ];
     let running = scenarios.map(|(name, run)| (name, thread::Builder::new().name(name.into()).spawn(run).unwrap()));
@@ -48,7 +50,7 @@ fn assert_took(began: Instant, wanted: Duration) {
 
 fn a_head_in_drips_is_cut_at_an_absolute_deadline() {
     let server = Server::good();
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::watched(server.port, &[]);
     let mut client = agent.connect();
     let began = Instant::now();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n");
@@ -61,6 +63,7 @@ fn a_head_in_drips_is_cut_at_an_absolute_deadline() {
     assert_eq!((got.status(), got.field("connection").as_deref()), (408, Some("close")));
     assert_eq!(client.rest().0, b"");
     assert!(server.seen().is_empty());
+    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"slow_client\"}"), 1);
 }
 
 fn a_new_connection_without_a_byte_is_closed() {
@@ -123,7 +126,7 @@ fn two_thousand_drips_do_not_disturb_good_traffic() {
 
 fn a_body_that_stops_is_refused() {
     let server = Server::good();
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::watched(server.port, &[]);
     let mut client = agent.connect();
     client.patience = WINDOW * 2 + LATE;
     let began = Instant::now();
@@ -132,6 +135,7 @@ fn a_body_that_stops_is_refused() {
     let took = began.elapsed();
     assert!(took + EARLY >= WINDOW && took <= WINDOW + LATE, "{took:?}");
     assert_eq!(client.rest().0, b"");
+    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"slow_client\"}"), 1);
 }
 
 fn a_body_in_drips_is_refused() {
@@ -198,7 +202,7 @@ fn large() -> (Server, Receiver<Instant>) {
 
 fn a_response_that_nobody_takes_is_cut() {
     let (server, is_cut) = large();
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::watched(server.port, &[]);
     let mut client = agent.connect();
     let began = Instant::now();
     client.send(GET);
@@ -208,6 +212,7 @@ fn a_response_that_nobody_takes_is_cut() {
     let (got, ending) = client.rest();
     assert_eq!(ending, Ending::Reset);
     assert!(got.len() < 256 << 20);
+    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"slow_client\"}"), 1);
 }
 
 fn a_response_taken_in_drips_is_cut() {
@@ -261,6 +266,22 @@ fn a_silent_tunnel_stays() {
     thread::sleep(HEAD + Duration::from_secs(1));
     client.send("late");
     client.expect("late too");
+}
+
+fn a_server_that_takes_no_connection_is_given_up() {
+    // With a full backlog the kernel drops what asks for a connection.
+    let server = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    server.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    server.listen(0).unwrap();
+    let port = server.local_addr().unwrap().as_socket().unwrap().port();
+    let _full = Wire::connect(port);
+    let agent = Agent::watched(port, &[]);
+    let began = Instant::now();
+    let mut client = agent.connect();
+    client.send(GET);
+    assert_eq!(client.response().status(), 502);
+    assert_took(began, Duration::from_secs(5));
+    assert_eq!(agent.metrics().count("upstream_errors_total{kind=\"connect_timeout\"}"), 1);
 }
 
 fn an_idle_connection_to_the_server_is_dropped() {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::batcher_support::{batching_watched, echo, predict};
 use crate::support::agent::free_port;
-use crate::support::{Agent, OK, Peer, Server, Wire, alone, holds_within, possible_connections, until};
+use crate::support::{Agent, OK, Peer, Server, Wire, alone, holds_within, possible_connections, process, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
@@ -15,7 +16,7 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
     let _alone = alone();
     let server = Server::good();
-    let agent = Agent::setup(server.port).descriptors(64).start();
+    let agent = Agent::setup(server.port).descriptors(64).watched().start();
     let mut clients: Vec<Wire> = (0..possible_connections(500)).map(|_| agent.connect()).collect();
     for client in &mut clients {
         // It may have been turned away already.
@@ -30,12 +31,27 @@ fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
         }
     }
     assert!(served > 0);
-    assert!(crate::support::process::descriptors(agent.pid()) <= 64);
+    assert!(process::descriptors(agent.pid()) <= 64);
     drop(clients);
     let recovered = holds_within(Duration::from_secs(1), || (0..10).all(|_| agent.ask(GET).status() == 200));
     assert!(recovered, "not within a second");
+    assert!(agent.metrics().count("requests_rejected_total{reason=\"out_of_descriptors\"}") > 0);
     let lines = agent.log().lines().count();
     assert!(lines < 50, "{lines} lines of log:\n{}", agent.log());
+}
+
+/// A thread's stack is 2 MiB of address space.
+#[test]
+fn without_room_for_a_thread_a_batch_is_turned_away_and_the_next_is_not() {
+    let server = Server::with(echo);
+    let agent = batching_watched(&server, &["--max-latency=1"]);
+    let before = process::address_space_limit(agent.pid(), process::address_space(agent.pid()) + (1 << 20));
+    let got = agent.ask(predict(&["1"]));
+    assert_eq!((got.status(), got.text().as_str()), (503, "out of threads\n"), "{}", agent.log());
+    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"out_of_threads\"}"), 1);
+    assert_eq!(agent.metrics().count("batches_in_flight"), 0);
+    process::address_space_limit(agent.pid(), before);
+    assert_eq!(agent.ask(predict(&["1"])).status(), 200);
 }
 
 #[test]
@@ -61,7 +77,7 @@ fn clients_that_declare_a_gibibyte_and_stall_cost_little_memory() {
     let grown = agent.resident_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB for {count}");
     drop(clients);
-    until("all of them are gone", || crate::support::process::descriptors(agent.pid()) < 100);
+    until("all of them are gone", || process::descriptors(agent.pid()) < 100);
 }
 
 #[test]
@@ -280,5 +296,5 @@ fn garbage_does_not_disturb_good_traffic() {
     }
     let sent: usize = vandals.into_iter().map(|vandal| vandal.join().unwrap()).sum();
     assert!(answered > 100 && sent > 100, "{answered} {sent}");
-    until("nothing of it is left", || crate::support::process::descriptors(agent.pid()) < 64);
+    until("nothing of it is left", || process::descriptors(agent.pid()) < 64);
 }

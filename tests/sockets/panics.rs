@@ -12,7 +12,7 @@ fn is_served(client: &mut Wire) -> bool {
 #[test]
 fn a_panic_costs_one_connection() {
     let server = Server::good();
-    let agent = Agent::start(server.port, &["--threads=1", "--max-connections=4"]);
+    let agent = Agent::watched(server.port, &["--threads=1", "--max-connections=4"]);
     let mut neighbour = agent.connect();
     assert!(is_served(&mut neighbour));
     // More of them than there may be connections: each gives its place back.
@@ -25,4 +25,8 @@ fn a_panic_costs_one_connection() {
     }
     assert!(is_served(&mut agent.connect()));
     assert!(agent.log().contains("a panic has cost one connection"), "{}", agent.log());
+    assert_eq!(agent.metrics().count("panics_total"), 20);
+    assert_eq!(agent.metrics().count("requests_in_flight"), 0);
+    let why = agent.log().lines().filter(|line| line.contains("a bug of the agent's: thread worker-0: ")).count();
+    assert_eq!(why, 20, "{}", agent.log());
 }

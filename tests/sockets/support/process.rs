@@ -3,10 +3,16 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 /// Resident memory in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:")
+}
+
+fn status_kib(pid: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -46,4 +52,16 @@ pub(crate) fn raise_loopback() -> bool {
     let ip = Command::new("ip").args(["link", "set", "lo", "up"]).status();
     let python = || Command::new("python3").args(["-c", IN_PYTHON]).status();
     ip.is_ok_and(|status| status.success()) || python().is_ok_and(|status| status.success())
+}
+
+/// Its address space, bytes.
+pub(crate) fn address_space(pid: u32) -> u64 {
+    status_kib(pid, "VmSize:") * 1024
+}
+
+/// Limits its address space; returns the limit that was.
+pub(crate) fn address_space_limit(pid: u32, bytes: u64) -> u64 {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    let old = prlimit(pid, Resource::As, Rlimit { current: Some(bytes), maximum: None }).unwrap();
+    old.current.unwrap_or(u64::MAX)
 }
