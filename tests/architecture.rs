@@ -106,7 +106,7 @@ fn no_file_is_long() {
 
 #[test]
 fn every_flag_is_in_the_readme() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme = readme();
     let kserve_agent::cli::Outcome::Print(help) = kserve_agent::cli::parse(&["--help".to_owned()], &|_| None) else {
         panic!("--help prints");
     };
@@ -121,9 +121,43 @@ fn every_flag_is_in_the_readme() {
     }
 }
 
+/// Variables are known by their shape: a string of capitals with an underscore; cargo's are of the build.
+#[test]
+fn every_environment_variable_is_in_the_readme() {
+    let readme = readme();
+    let table = readme.split("| variable | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_variable = |word: &str| word.contains('_') && !word.starts_with("CARGO_") && word.bytes().all(is_capital);
+    let mut read = Vec::new();
+    for (_, text) in sources("src/cli").into_iter().filter(|(path, _)| !path.to_str().unwrap().ends_with("tests.rs")) {
+        let strings = code(&text).flat_map(|line| line.split('"').skip(1).step_by(2));
+        read.extend(strings.filter(|word| is_variable(word)).map(str::to_owned));
+    }
+    assert!(read.len() >= 6, "{read:?}");
+    for name in &read {
+        assert!(table.contains(&format!("`{name}`")), "{name} is not in the README's table");
+    }
+    for name in table.split('`').skip(1).step_by(2).filter(|word| is_variable(word)) {
+        assert!(read.iter().any(|known| known == name), "{name} is in the README's table and nowhere read");
+    }
+}
+
+#[test]
+fn every_exit_status_is_in_the_readme() {
+    let readme = readme();
+    let table = readme.split("| exit status | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    for status in ["0", "1", "2"] {
+        assert!(table.contains(&format!("\n| {status} | ")), "exit status {status} is not in the README's table");
+    }
+}
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
 #[test]
 fn every_limit_is_in_the_readme() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme = readme();
     for status in ["400", "408", "413", "414", "417", "431", "501", "502", "503", "504", "505"] {
         assert!(readme.contains(&format!("| {status} |")), "status {status} is not in the README's table of limits");
     }

@@ -281,7 +281,7 @@ impl ProxyMetrics {
         vec![
             Family::gauge("kserve_agent_connections", "Open client connections.", loads.connections() as u64),
             Family::counter(
-                "kserve_agent_connections_total",
+                "kserve_agent_connections_accepted_total",
                 "Client connections accepted.",
                 self.sum(|worker| &worker.connections),
             ),
@@ -301,7 +301,7 @@ impl ProxyMetrics {
                 self.open(|worker| &worker.upstream_opened, |worker| &worker.upstream_closed),
             ),
             Family::counter(
-                "kserve_agent_upstream_connections_total",
+                "kserve_agent_upstream_connections_opened_total",
                 "Connections opened to the model server.",
                 self.sum(|worker| &worker.upstream_opened),
             ),
@@ -310,7 +310,11 @@ impl ProxyMetrics {
                 "Open tunnels (WebSocket, gRPC).",
                 self.open(|worker| &worker.tunnels_opened, |worker| &worker.tunnels_closed),
             ),
-            Family::counter("kserve_agent_tunnels_total", "Tunnels opened.", self.sum(|worker| &worker.tunnels_opened)),
+            Family::counter(
+                "kserve_agent_tunnels_opened_total",
+                "Tunnels opened.",
+                self.sum(|worker| &worker.tunnels_opened),
+            ),
             Family::counter(
                 "kserve_agent_received_bytes_total",
                 "Bytes from clients.",

@@ -7,6 +7,7 @@ them nothing is tested, so their absence is an error and not a skip.
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -181,6 +182,20 @@ class Agent(Process):
         except OSError:
             return True  # It listens no longer.
         return answer.status == 503 and answer.body.startswith(b"shutting down")
+
+
+@pytest.fixture
+def example_server():
+    """The port of the Rust example server."""
+    server = Process([os.environ["MODEL_SERVER_EXAMPLE"], "--port", "0"])
+
+    def listening():
+        return re.search(r"^listening on 127\.0\.0\.1:(\d+)\n", server.output())
+
+    try:
+        yield int(server.await_start(listening, "listening line")[1])
+    finally:
+        server.kill()
 
 
 @pytest.fixture

@@ -1,27 +1,18 @@
 """The example model server (examples/model_server) behind the agent: what `make demo` shows."""
 
 import json
-import os
 import re
 
 import pytest
-from conftest import Process, exchange
+from conftest import exchange
 
 FLOWERS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3], [5.9, 3.0, 4.2, 1.5]]
 
 
 @pytest.fixture
-def port(agent):
+def port(agent, example_server):
     """The agent's, with the example server behind it."""
-    server = Process([os.environ["MODEL_SERVER_EXAMPLE"], "--port", "0"])
-
-    def listening():
-        return re.search(r"^listening on 127\.0\.0\.1:(\d+)\n", server.output())
-
-    try:
-        yield agent(int(server.await_start(listening, "listening line")[1])).port
-    finally:
-        server.kill()
+    return agent(example_server).port
 
 
 def test_the_example_server_predicts_in_v1(port):

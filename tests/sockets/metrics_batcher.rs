@@ -11,8 +11,8 @@ use crate::support::{Agent, Message, Metrics, Server, until};
 const ALWAYS: [&str; 5] = [
     "received_bytes_total",
     "sent_bytes_total",
-    "connections_total",
-    "upstream_connections_total",
+    "connections_accepted_total",
+    "upstream_connections_opened_total",
     "upstream_retries_total",
 ];
 

@@ -1,0 +1,224 @@
+"""The agent's metrics as Prometheus' own client library reads them: each is in the README's table, and
+each of them moves (SPEC O1).
+"""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import exchange, reserve_port, wait_until
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+from test_model_server import FLOWERS
+
+README = Path(__file__).parents[2] / "README.md"
+ROW = re.compile(r"^\| `([a-z_]+)` \| (counter|gauge|histogram|info) \|(.*?)\| .+ \|$", re.MULTILINE)
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+# It takes a bug of the agent's; a build that can be made to have one is tested in tests/sockets.
+NEVER = {"kserve_agent_panics_total"}
+V1 = "/v1/models/iris:predict"
+
+
+def documented():
+    """Type and labels, with the values that the README lists, of each metric in its table."""
+    rows = {}
+    for name, kind, labels in ROW.findall(README.read_text()):
+        first, *values = re.findall(r"`([^`]+)`", labels) or [None]
+        # `code`: its values, or names alone.
+        rows[name] = (kind, {first: set(values)} if ":" in labels else {n: None for n in (first, *values) if n})
+    return rows
+
+
+def scrape(port, parse=prometheus, accept="text/plain"):
+    answer = exchange(port, "GET", "/metrics", headers={"Accept": accept})
+    assert answer.status == 200
+    return list(parse(answer.body.decode()))
+
+
+def full_name(family):
+    """The parsers take the suffix that the README has."""
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def values(port):
+    return {(s.name, *sorted(s.labels.items())): s.value for f in scrape(port) for s in f.samples}
+
+
+@pytest.fixture
+def watched(agent, example_server):
+    """Starts agents in front of the example server; `(agent, port of its metrics)`."""
+
+    def start(*flags, server=example_server):
+        port = reserve_port()
+        # The last of a repeated flag wins.
+        one = agent(server, *flags, f"--metrics-port={port}")
+        wait_until(lambda: listens(port), "metrics port")
+        return one, port
+
+    return start
+
+
+def listens(port):
+    try:
+        return exchange(port, "GET", "/metrics").status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("batcher", [(), ("--enable-batcher",)])
+def test_both_formats_parse_and_say_the_same(watched, batcher):
+    _, port = watched(*batcher)
+    plain = {full_name(f): f for f in scrape(port)}
+    opened = {full_name(f): f for f in scrape(port, openmetrics, OPENMETRICS)}
+    assert plain.keys() == {f"{n}_info" if f.type == "info" else n for n, f in opened.items()}
+    for name, family in plain.items():
+        other = opened.get(name) or opened[name.removesuffix("_info")]
+        assert family.documentation == other.documentation
+        assert {s.name for s in family.samples} == {s.name for s in other.samples}
+
+
+def test_the_readme_has_each_metric_with_its_type_and_labels(watched):
+    _, port = watched("--enable-batcher")
+    rows = documented()
+    families = {full_name(f): f for f in scrape(port)}
+    assert families.keys() == rows.keys()
+    for name, (kind, labels) in rows.items():
+        family = families[name]
+        assert family.type == ("gauge" if kind == "info" else kind), name
+        shown = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                if label != "le":
+                    shown.setdefault(label, set()).add(value)
+        assert shown.keys() == labels.keys(), name
+        for label, listed in labels.items():
+            assert listed is None or shown[label] == listed, name
+
+
+def test_histograms_are_what_prometheus_expects(watched):
+    one, port = watched("--enable-batcher", "--max-latency=1")
+    for _ in range(20):
+        assert exchange(one.port, "POST", V1, json.dumps({"instances": FLOWERS})).status == 200
+    for family in scrape(port):
+        if family.type != "histogram":
+            continue
+        buckets = [s for s in family.samples if s.name.endswith("_bucket")]
+        bounds = [float(s.labels["le"]) for s in buckets]
+        counts = [s.value for s in buckets]
+        [count] = [s.value for s in family.samples if s.name.endswith("_count")]
+        assert bounds == sorted(bounds) and bounds[-1] == float("inf")
+        assert counts == sorted(counts) and counts[-1] == count
+
+
+def test_every_metric_moves(watched):
+    """One agent for each kind of trouble; what none of them moves would be there for nothing."""
+    moved = set()
+
+    def run(start, provoke):
+        one, port = start
+        before = values(port)
+        seen = [before]
+
+        def look():
+            seen.append(values(port))
+            return seen[-1]
+
+        provoke(one, look)
+        look()
+        for now in seen[1:]:
+            moved.update(key[0] for key, value in now.items() if value != before.get(key))
+
+    run(watched("--enable-batcher", "--max-latency=200", "--max-batchsize=2"), batches)
+    run(watched("--max-connections=2", "--threads=1"), connections)
+    run(watched(server=reserve_port()), unreachable)
+    run(watched(server=server_that_hangs_up()), retries)
+    run(watched("--drain-period=60s"), drains)
+
+    def has_moved(name, kind):
+        return any(n in moved for n in ([f"{name}_count", f"{name}_sum"] if kind == "histogram" else [name]))
+
+    # These are what they are from the start.
+    fixed = {"kserve_agent_build_info", "process_start_time_seconds", "process_max_fds"}
+    fixed |= {"kserve_agent_connections_limit", "kserve_agent_batch_queue_limit"}
+    still = {n for n, (kind, _) in documented().items() if not has_moved(n, kind)} - fixed - NEVER
+    assert not still
+
+
+def batches(one, look):
+    def post(body):
+        client = http.client.HTTPConnection("127.0.0.1", one.port)
+        client.request("POST", V1, body, {"Content-Type": "application/json"})
+        return client
+
+    single = json.dumps({"instances": FLOWERS[:1]})
+    waiting = post(single)
+    wait_until(lambda: look()[("kserve_agent_batch_queue_requests",)] == 1, "request in the queue")
+    assert waiting.getresponse().status == 200
+    # The server knows no such flower, so both are asked again alone.
+    bad = [post(json.dumps({"instances": [[1, 2]]})), post(single)]
+    assert {client.getresponse().status for client in bad} == {400, 200}
+    assert exchange(one.port, "GET", "/v2/models/iris").status == 200
+    # A call that is under way is seen only if it takes its time.
+    many = json.dumps({"instances": FLOWERS[:2]})
+    for _ in range(200):
+        client = post(many)
+        flying = look()[("kserve_agent_batches_in_flight",)]
+        assert client.getresponse().status == 200
+        if flying:
+            break
+
+
+def connections(one, look):
+    idle = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(2)]
+    for client in idle:
+        client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(9) == b"HTTP/1.1 "
+    # Each look needs a place.
+    wait_until(lambda: look()[("kserve_agent_connections_evicted_total",)], "eviction")
+    for client in idle:
+        client.close()
+    # The HTTP/2 preface opens a tunnel.
+    with socket.create_connection(("127.0.0.1", one.port)) as tunnel:
+        tunnel.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        wait_until(lambda: look()[("kserve_agent_tunnels_opened_total",)] == 1, "tunnel")
+    assert exchange(one.port, "GET", "/", headers={"User-Agent": "kube-probe/1.31"}).status == 400
+    with socket.create_connection(("127.0.0.1", one.port)) as garbled:
+        garbled.sendall(b"nonsense\r\n\r\n")
+        assert b" 400 " in garbled.recv(1000)
+
+
+def unreachable(one, look):
+    assert exchange(one.port, "GET", "/").status == 502
+
+
+def server_that_hangs_up():
+    """The port of a server that answers one request of each connection and drops the next."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                connection.recv(10_000)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def retries(one, look):
+    client = http.client.HTTPConnection("127.0.0.1", one.port)
+    for _ in range(2):
+        client.request("GET", "/")
+        assert client.getresponse().read() == b""
+
+
+def drains(one, look):
+    one.signal(signal.SIGTERM)
+    wait_until(lambda: look()[("kserve_agent_draining",)] == 1, "drain")
