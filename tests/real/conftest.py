@@ -185,9 +185,10 @@ class Agent(Process):
 
 
 @pytest.fixture
-def example_server():
-    """The port of the Rust example server."""
-    server = Process([os.environ["MODEL_SERVER_EXAMPLE"], "--port", "0"])
+def example_server(request):
+    """The port of the Rust example server; a test may mark it with the milliseconds that a call takes."""
+    cost = getattr(request, "param", 0)
+    server = Process([os.environ["MODEL_SERVER_EXAMPLE"], "--port", "0", "--cost-ms", str(cost)])
 
     def listening():
         return re.search(r"^listening on 127\.0\.0\.1:(\d+)\n", server.output())
