@@ -31,7 +31,7 @@ demo: ## an example model server with the agent in front, a few requests, their 
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint test-rust test-cases test-real ## everything: format, lints, docs, unit, integration and real parts
+test: tools lint test-rust test-cases test-deploy test-real ## everything: format, lints, docs, unit, integration, deploy and real parts
 
 .PHONY: tools
 tools:
@@ -59,6 +59,11 @@ test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, g
 	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
 	MLSERVER_PACKAGES=$(MLSERVER) \
 	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
+
+.PHONY: test-deploy
+test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert
+	@.ci/tools prometheus
+	$(PYTHON) -m pytest --quiet tests/deploy $(PYTEST)
 
 $(VENV_READY): tests/real/requirements.txt
 	python3 -m venv --clear $(VENV)
