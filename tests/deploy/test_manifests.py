@@ -160,6 +160,8 @@ def test_the_readiness_probe_is_the_agents(name):
     assert probe["httpGet"]["httpHeaders"] == [{"name": "K-Network-Probe", "value": "queue"}]
     inner = json.loads(agent(deployments()[name])["env"][0]["value"])
     assert probe["timeoutSeconds"] > inner["timeoutSeconds"]
+    # 0 means: retry for up to 10 s (SPEC H3), longer than the kubelet waits.
+    assert inner["periodSeconds"] == probe["periodSeconds"]
     # The kubelet can't reach a server on the loopback, and must not restart the agent for the server's sake.
     assert "readinessProbe" not in containers(deployments()[name])["model"]
     assert "livenessProbe" not in agent(deployments()[name])
