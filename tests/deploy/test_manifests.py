@@ -168,13 +168,21 @@ def test_the_readiness_probe_is_the_agents(name):
     assert "startupProbe" not in agent(deployments()[name])
 
 
+def outlives(server, flags, spec):
+    drained = PROPAGATION + seconds(flags["drain-period"]) + manifests.constant("FINISH_TIMEOUT")
+    server_told = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    return server_told >= drained and spec["terminationGracePeriodSeconds"] >= server_told + ENDING
+
+
 @pytest.mark.parametrize("name", ["sidecar.yaml", "batcher.yaml"])
 def test_the_server_outlives_the_agent_beside_it(name):
     deployment = deployments()[name]
-    drained = PROPAGATION + seconds(flags_of(agent(deployment))["drain-period"]) + manifests.constant("FINISH_TIMEOUT")
-    server_told = containers(deployment)["model"]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert server_told >= drained
-    assert pod_spec(deployment)["terminationGracePeriodSeconds"] >= server_told + ENDING
+    assert outlives(containers(deployment)["model"], flags_of(agent(deployment)), pod_spec(deployment))
+
+
+def test_kserves_server_outlives_the_agent_beside_it():
+    predictor = manifests.document("kserve/inferenceservice.yaml", "InferenceService")["spec"]["predictor"]
+    assert outlives(predictor["model"], flags_of({"args": []}), predictor)
 
 
 def test_a_native_sidecar_ends_after_the_server():
