@@ -123,7 +123,7 @@ def version():
 
 def metrics():
     """Family -> (type, words of the column of labels), from the README's table of metrics."""
-    rows = re.findall(r"^\| `((?:kserve|process)_\w+)` \| (\w+) \| ([^|]*) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `((?:kserve|process)_\w+)` \| (\w+) \|([^|]*)\|", README, re.MULTILINE)
     return {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in rows}
 
 

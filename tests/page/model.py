@@ -53,10 +53,10 @@ HISTOGRAMS = {
 COUNTERS = [
     *LABELS,
     "kserve_agent_upstream_retries_total",
-    "kserve_agent_connections_total",
+    "kserve_agent_connections_accepted_total",
     "kserve_agent_connections_evicted_total",
-    "kserve_agent_upstream_connections_total",
-    "kserve_agent_tunnels_total",
+    "kserve_agent_upstream_connections_opened_total",
+    "kserve_agent_tunnels_opened_total",
     "kserve_agent_received_bytes_total",
     "kserve_agent_sent_bytes_total",
     "kserve_agent_batch_retries_total",
