@@ -1,6 +1,7 @@
 """Stands for the agent's admin server: the page with its nonce and headers, and a scripted status.json."""
 
 import json
+import math
 import secrets
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,7 @@ class Server:
 
     def __init__(self, agent):
         self.agent = agent
-        self.last = 0
+        self.last = math.inf
         self.step = 1
         self.failing = None
         self.polls = 0

@@ -1,0 +1,344 @@
+"""The page beside an agent whose numbers are known: what it shows is what happened."""
+
+import dataclasses
+import math
+
+import model
+import pytest
+from conftest import shown
+from model import BATCHER, TIME, Agent
+
+HOSTILE = "<img src=x onerror=\"alert('1')\"></style><script>alert(2)</script>&lt;"
+# Legend of the chart in the panel of this title, as {name: value}.
+LEGEND = """(title => Object.fromEntries([...panel_(title).querySelectorAll('.legend li')]
+  .map(each => [each.firstChild.nextSibling?.data.trim() ?? 'at', each.querySelector('b')?.textContent ?? each.textContent])))"""
+ROWS = "(title => [...panel_(title).querySelectorAll('tbody tr')].map(row => [...row.cells].map(each => each.textContent)))"
+# Everything shown in the panel of this title.
+PANEL = (
+    "globalThis.panel_ = title => [...document.querySelectorAll('article:not([hidden])')]"
+    ".find(each => each.querySelector('h3').textContent === title);"
+)
+
+
+class Reader:
+    """Reads the page as a person would: by the titles of its panels."""
+
+    def __init__(self, page):
+        self.page = page
+        page.run(PANEL)
+
+    def legend(self, title):
+        return {name: plain(value) for name, value in self.page.run(f"{LEGEND}('{title}')").items()}
+
+    def rows(self, title):
+        return [[plain(cell) for cell in row] for row in self.page.run(f"{ROWS}('{title}')")]
+
+    def panel(self, title):
+        return plain(self.page.run(f"panel_('{title}')?.innerText"))
+
+    def titles(self):
+        return self.page.run("[...document.querySelectorAll('article:not([hidden]) h3')].filter(each => each.getClientRects().length).map(each => each.textContent)")
+
+    def figures(self):
+        pairs = self.page.run(
+            "[...document.querySelectorAll('#figures > div')].map(each => [...each.children].map(one => one.textContent))"
+        )
+        return {name: (plain(figure), plain(of)) for name, figure, of in pairs}
+
+
+def plain(text):
+    """With ordinary spaces."""
+    return text and text.replace("\u202f", " ")
+
+
+STEADY = {
+    model.REQUESTS: {"2xx": 90, "4xx": 8, "5xx": 2},
+    model.TOTAL: {0.002: 50, 0.005: 40, 0.1: 10},
+    model.UPSTREAM: {0.001: 50, 0.002: 50},
+    "kserve_agent_received_bytes_total": 3 * 2**20,
+    "kserve_agent_sent_bytes_total": 512 * 2**10,
+    "process_cpu_seconds_total": 0.25,
+}
+
+
+def steady(**changes):
+    return Agent(**{"growth": dict(STEADY), **changes})
+
+
+def test_rates_are_those_of_the_counters(after):
+    reader = Reader(after(20, steady()))
+    assert reader.legend("Requests") == {"2xx": "90/s", "4xx": "8/s", "5xx": "2/s"}
+    assert reader.legend("Bytes") == {"in": "3 MiB/s", "out": "512 KiB/s"}
+    assert reader.legend("The agent itself")["processor"] == "25 %"
+    figures = reader.figures()
+    assert figures["Requests"] == ("100/s", "1 002 000 since the start")
+    assert figures["Answered 5xx"] == ("2 %", "of the last minute")
+
+
+def test_percentiles_are_those_of_the_last_seconds_and_not_of_all_time(after):
+    """Until the 20th second everything was slow; in the last ten half took up to 2 ms, nine tenths up to 5 ms."""
+
+    def until_20(before, then):
+        return lambda second: before if second <= 20 else then
+
+    growth = {
+        **STEADY,
+        model.TOTAL: {
+            0.002: until_20(0, 50), 0.005: until_20(0, 40), 0.1: until_20(0, 10), 5: until_20(100, 0),
+        },
+    }  # fmt: skip
+    reader = Reader(after(30, steady(growth=growth)))
+    p99 = 0.05 * 2**0.9
+    assert reader.legend("Latency") == {
+        "p50": "2 ms", "p90": "5 ms", "p99": f"{p99 * 1000:.1f} ms", "upstream p50": "1 ms",
+    }  # fmt: skip
+
+
+def test_latencies_above_the_last_bound_are_not_given_a_number(after):
+    growth = {**STEADY, model.TOTAL: {0.002: 60, math.inf: 40}}
+    reader = Reader(after(12, steady(growth=growth)))
+    legend = reader.legend("Latency")
+    assert (legend["p90"], legend["p99"]) == ("> 50 s", "> 50 s")
+    assert reader.figures()["Latency p99"][0] == "> 50 s"
+
+
+def test_without_requests_there_is_no_percentile(after):
+    reader = Reader(after(5, Agent()))
+    assert set(reader.legend("Latency").values()) == {"–"}
+    assert reader.figures()["Answered 5xx"][0] == "–"
+
+
+def test_failures_are_listed_by_kind_with_total_and_rate(after):
+    growth = {**STEADY, model.ERRORS: {"closed": 0.5, "timeout": 3}, "kserve_agent_upstream_retries_total": 1}
+    reader = Reader(after(20, steady(growth=growth)))
+    assert reader.rows("Failures") == [
+        ["timeout", "30 060", "3/s"],
+        ["closed", "5 010", "0.5/s"],
+        ["retries upstream", "10 020", "1/s"],
+    ]
+    assert "Rejected, by reason: none" in reader.panel("Failures")
+
+
+def test_an_agent_without_failures_has_none(after):
+    text = Reader(after(3, steady())).panel("Failures")
+    for caption in ("Upstream errors, by kind", "Rejected, by reason", "Handled by the agent"):
+        assert f"{caption}: none" in text
+
+
+def test_connections_tunnels_and_their_limit_are_shown(after):
+    levels = {
+        "kserve_agent_connections": 120,
+        "kserve_agent_upstream_connections": 47,
+        "kserve_agent_tunnels": 4,
+        "kserve_agent_requests_in_flight": 14,
+    }
+    reader = Reader(after(3, steady(levels=levels)))
+    assert reader.legend("Connections") == {"clients": "120", "upstream": "47", "tunnels": "4"}
+    assert "limit 1 000" in reader.panel("Connections")
+    assert reader.legend("In flight") == {"requests": "14"}
+
+
+def test_probes_are_apart_from_requests(after):
+    growth = {**STEADY, "kserve_agent_probes_total": {"2xx": 0.2, "5xx": 0.1}}
+    rows = Reader(after(20, steady(growth=growth))).rows("Since the start")
+    assert rows[:2] == [["2xx", "2 004", "0.2/s"], ["5xx", "1 002", "0.1/s"]]
+
+
+BATCHING = {
+    model.BATCHES: {"full": 3, "latency": 1},
+    model.BATCH_SIZE: {16: 1, 32: 3},
+    model.BATCH_WAIT: {0.002: 50, 0.005: 40, 0.1: 10},
+    model.BATCH_CALL: {0.01: 4},
+}
+
+
+def batching(**changes):
+    levels = {
+        "kserve_agent_batches_in_flight": 3,
+        "kserve_agent_batch_queue_requests": 250,
+        "kserve_agent_batch_held_bytes": 16 * 2**20,
+    }
+    return Agent(**{"growth": {**STEADY, **BATCHING}, "levels": levels, "batcher": BATCHER, **changes})
+
+
+def test_the_batcher_has_its_panels(after):
+    reader = Reader(after(20, batching()))
+    assert reader.legend("Batches") == {"full": "3/s", "latency": "1/s"}
+    assert reader.legend("Wait for a batch") == {"p50": "2 ms", "p90": "5 ms", "p99": "93.3 ms"}
+    assert reader.legend("Calls of the batcher")["p50"] == f"{5 * 2**0.5:.2f} ms"
+    queue = reader.panel("Queue")
+    for text in ("250 of 10 000", "16 MiB of 64 MiB", "3 of 8"):
+        assert text in queue
+    assert "policy adaptive; at most 32 instances, 5 s, 8 calls at a time" in plain(reader.page.text())
+
+
+def test_batch_sizes_are_shares_of_the_batches(after):
+    page = after(20, batching())
+    reader = Reader(page)
+    # The model's instances lie at three quarters of their bucket's bound: (12 + 3 * 24) / 4.
+    assert reader.legend("Batch sizes") == {"last minute:": "mean 21", "since the start:": "mean 21"}
+    heights = page.run("[...panel_('Batch sizes').querySelectorAll('rect')].map(each => +each.getAttribute('height'))"
+                       ".filter(each => each > 9)")  # fmt: skip
+    assert len(heights) == 4
+    assert heights[1] / heights[0] == pytest.approx(3, abs=0.01)
+
+
+def test_without_a_batcher_there_is_nothing_of_it(after):
+    page = after(5, steady())
+    assert Reader(page).titles() == [
+        "Requests", "Latency", "In flight", "Connections", "Bytes", "Failures", "Since the start", "The agent itself",
+    ]  # fmt: skip
+    assert "atch" not in page.run("document.querySelector('main').innerText")
+
+
+def test_draining_is_said_aloud(after):
+    page = after(3, steady(state="draining"))
+    assert page.run("document.getElementById('state').textContent") == "draining"
+    assert "Draining: the agent was told to stop." in page.run("document.querySelector('[role=status]').innerText")
+    assert page.run("document.title").startswith("draining · ")
+
+
+@pytest.mark.parametrize("failing", ["silence", "nonsense", 503])
+def test_an_agent_out_of_reach_is_said_so_and_found_again(server, after, failing):
+    page = after(10, steady())
+    page.expected = "/status.json" if failing != "nonsense" else "\0"
+    server.failing = failing
+    page.wait("document.getElementById('state').textContent === 'not reachable'")
+    banner = page.run("document.querySelector('[role=status]').innerText")
+    assert banner.startswith("Not reachable since ")
+    assert "UTC" in banner
+    page.wait("page.failure.tries >= 3")
+    assert page.run("document.querySelector('[role=status]').innerText").split("(")[0] == banner.split("(")[0]
+    server.failing = None
+    server.last = 12
+    page.wait(shown(12))
+    assert page.run("document.getElementById('state').textContent") == "serving"
+    assert page.run("document.querySelector('[role=status]').innerText") == ""
+    assert page.run("page.readings.length") == 13
+
+
+def test_a_restart_begins_a_new_history(server, after):
+    page = after(10, steady())
+    server.agent = steady(restarted=10)
+    server.last = 14
+    page.wait(shown(14))
+    assert page.run("page.readings.length") == 4
+    assert page.run("document.querySelectorAll('.curve').length") > 0
+    assert Reader(page).figures()["Requests"] == ("100/s", "400 since the start")
+
+
+def test_a_counter_that_goes_backwards_begins_a_new_history(server, after):
+    page = after(10, steady())
+    server.agent = steady(growth={**STEADY, model.REQUESTS: {"2xx": 1}})
+    server.last = 12
+    page.wait(shown(12))
+    assert page.run("page.readings.length") == 2
+    assert Reader(page).legend("Requests")["2xx"] == "1/s"
+
+
+def test_a_gap_is_not_drawn_over(server, after):
+    page = after(10, steady())
+    server.skip(60)
+    server.last = 80
+    page.wait(shown(80))
+    values = page.run("rates(page.readings, REQUESTS, CLASSES).at(-1).values")
+    assert values[:12] == [None, *[90] * 10, None]
+    moves = page.run(f"(({PANEL[:-1].split('=', 1)[1]}))('Bytes').querySelector('.curve').getAttribute('d')")
+    assert moves
+
+
+def test_it_keeps_five_minutes_and_a_little_more(after):
+    page = after(900, steady(), step=5)
+    assert page.run("page.readings.at(-1).time - page.readings[0].time") == 360
+    assert page.run("viewOf(page.readings, null).span") == 300
+
+
+def test_it_rests_while_it_is_hidden(server, after):
+    page = after(5, steady())
+    hide = "Object.defineProperty(document, 'hidden', {{ value: {}, configurable: true }}); document.dispatchEvent(new Event('visibilitychange'))"
+    page.run(hide.format("true"))
+    page.wait("!page.asking")
+    before = server.polls
+    # As many timers as twenty polls would have needed.
+    page.run("new Promise(done => { let left = 20; const next = () => left-- ? setTimeout(next, 1000) : done(); next(); })")
+    assert server.polls == before
+    server.last = 8
+    page.run(hide.format("false"))
+    page.wait(shown(8))
+
+
+def test_no_value_is_read_as_markup(after):
+    growth = {**STEADY, model.ERRORS: {}}
+    hostile = [
+        model.family(model.ERRORS, "counter", [{"labels": {"kind": HOSTILE}, "value": 7}]),
+        model.family(HOSTILE, "counter", [{"labels": {HOSTILE: HOSTILE}, "value": 1}]),
+    ]
+    batcher = {**BATCHER, "policy": HOSTILE}
+    agent = batching(growth=growth, host=HOSTILE, version=HOSTILE, state=HOSTILE, more=hostile, batcher=batcher)
+    page = after(3, agent)
+    assert Reader(page).rows("Failures") == [[HOSTILE, "7", "0/s"]]
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert page.run("document.scripts.length") == 1
+    assert page.run("document.title").startswith(HOSTILE)
+    assert page.text().count(HOSTILE) >= 4
+    assert not [name for name, _ in page.events if name == "Page.javascriptDialogOpening"]
+
+
+def test_what_it_does_not_know_does_not_break_it(after):
+    odd = [
+        model.family("kserve_logger_events_sent_total", "counter", [{"labels": {"type": "request"}, "value": 5}]),
+        model.family("of_no_kind", "summary", [{"labels": {}, "quantiles": {"0.5": 1}}, {"value": None}, {}]),
+        model.family("half_a_histogram", "histogram", [{"labels": {}, "bounds": [1], "counts": [1], "sum": 1, "count": 1}]),
+        model.family("nothing", "gauge", []),
+        model.family(model.REQUESTS, "counter", [{"labels": {"code": "6xx"}, "value": 9}, {"labels": {"code": "2xx"}, "value": 1}]),
+    ]
+    reader = Reader(after(3, steady(more=odd)))
+    assert reader.legend("Requests") == {"2xx": "0/s", "4xx": "–", "5xx": "–", "6xx": "0/s"}
+
+
+def test_an_agent_that_tells_next_to_nothing_is_shown(after, server):
+    class Bare(Agent):
+        def document(self, second):
+            return {**super().document(second), "families": [], "host": None}
+
+    page = after(3, Bare(batcher=dict.fromkeys(BATCHER)))
+    assert "undefined" not in page.text()
+    assert "NaN" not in page.text()
+    assert "null" not in page.text()
+
+
+def test_pointing_at_a_chart_reads_all_of_them_at_that_moment(after):
+    growth = {**STEADY, "kserve_agent_received_bytes_total": lambda second: 1024 * (second // 10)}
+    page = after(60, steady(growth=growth))
+    reader = Reader(page)
+    box = page.run("(box => [box.left, box.top, box.width, box.height])(panel_('Latency').querySelector('svg.time').getBoundingClientRect())")
+    left, width = box[0] + page.run("LEFT"), box[2] - page.run("LEFT + RIGHT")
+    page.point(left + width * 0.5, box[1] + box[3] / 2)
+    page.wait("page.cursor !== null && document.querySelectorAll('.cursor').length >= 7")
+    legend = reader.legend("Bytes")
+    assert legend["in"] == "2.2 KiB/s"
+    assert legend["at"] == "at 16:00:30 UTC"
+    page.point(5, 5)
+    page.wait("document.querySelectorAll('.cursor').length === 0")
+
+
+def test_the_keyboard_reads_the_past_as_well(after):
+    page = after(20, steady())
+    reader = Reader(page)
+    page.run("panel_('Bytes').querySelector('figure').focus()")
+    page.press("ArrowLeft")
+    page.press("ArrowLeft")
+    page.wait("document.querySelectorAll('.cursor').length >= 7")
+    assert reader.legend("Bytes")["at"] == "at 16:00:19 UTC"
+    page.press("Escape")
+    page.wait("document.querySelectorAll('.cursor').length === 0")
+
+
+def test_a_selection_outlives_the_next_reading(server, after):
+    page = after(5, steady())
+    reader = Reader(page)
+    page.run("getSelection().selectAllChildren(panel_('Bytes').querySelector('b'))")
+    server.last = 9
+    page.wait(shown(9))
+    assert plain(page.run("getSelection().toString()")) == "3 MiB/s"
+    assert reader.figures()["Requests"][1] == f"{100 * (model.STARTED_BEFORE + 9):,} since the start".replace(",", " ")
