@@ -11,7 +11,7 @@
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
 //! | [`proxy`] | the data plane: accept thread, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
-//! | `ops` | the container probe, the limits of the process |
+//! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
 //!
@@ -27,6 +27,7 @@
 //! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
+//! | `admin` | 0 or 1, and tiny_http's six | the status page | – | told to stop; nobody joins it |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
 //! workers, no allocation in the steady state. The accept thread gives a new connection to the worker that has fewest.
@@ -35,6 +36,7 @@
 //!
 //! ```text
 //!  accept ─▶ worker ─▶ read into the worker's one buffer ─▶ head parsed in place
+//!                         ├─ on the metrics port ─▶ answered with what all parts have counted
 //!                         ├─ a probe ─▶ answered, or parked until the prober's result
 //!                         ├─ HTTP/2 preface ─▶ tunnel
 //!                         ├─ to be batched ─▶ body collected, instances found ─▶ batcher
@@ -65,6 +67,9 @@
 //! Architecture Invariant: [`http1`] and [`proxy::exchange`] know no socket, clock, thread or log. Bytes go in, bytes
 //! and decisions come out, so every split point of every message is a unit test, and a seeded simulation drives the
 //! very code that serves.
+//!
+//! Architecture Invariant: a counter has one writer. A part counts in its own memory, a relaxed load and store, and
+//! whoever scrapes adds up; nothing that is counted makes two threads share a cache line.
 //!
 //! Architecture Invariant: time comes in. A worker reads the clock once per wake-up.
 //!
