@@ -1,5 +1,7 @@
 //! The program: read the command line, start the log, serve, exit.
 
+mod stderr;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -40,7 +42,7 @@ fn start_log(level: log::LevelFilter) {
         .add_filter_allow_str("kserve_agent")
         .build();
     // It fails only if there is a log already.
-    let _ = WriteLogger::init(level, format, std::io::stderr());
+    let _ = WriteLogger::init(level, format, stderr::lines());
 }
 
 fn print(text: &str) -> ExitCode {

@@ -1,9 +1,12 @@
 //! What the agent writes to its log: SPEC O3.
 
-use rustix::process::Signal;
+use std::io::Write;
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::agent::free_port;
-use crate::support::{Agent, OK, PATIENCE, Peer, Server, until};
+use crate::support::{Agent, OK, PATIENCE, Peer, Server, Wire, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -78,4 +81,32 @@ fn the_start_says_what_the_agent_was_told_and_what_it_chose() {
     assert_eq!(configuration["batcher"]["concurrency"], 2);
     assert!(configuration["max_connections"].as_u64().unwrap() > 10);
     assert!(log.contains(&format!("kserve-agent {} starts", env!("CARGO_PKG_VERSION"))));
+}
+
+/// The test's own end of the pipe is never read.
+#[test]
+fn a_log_that_nobody_reads_stops_no_request() {
+    let server = Server::good();
+    let (reader, mut pipe) = std::io::pipe().unwrap();
+    // It is full before the agent writes its first line.
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    while pipe.write_all(&[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&pipe, false).unwrap();
+    let port = free_port();
+    let ports = [format!("--port={port}"), format!("--component-port={}", server.port)];
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_kserve-agent"))
+        .args(ports)
+        .args(["--metrics-port=0", "--admin-port=0", "--log-level=trace", "--drain-period=1ms"])
+        .stderr(pipe)
+        .spawn()
+        .unwrap();
+    until("it serves", || Wire::try_connect(port).is_ok());
+    for request in ["nonsense\r\n\r\n", GET, GET] {
+        let mut client = Wire::connect(port);
+        client.send(request);
+        assert!([200, 400].contains(&client.response().status()));
+    }
+    kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
+    until("it ends", || agent.try_wait().unwrap().is_some_and(|status| status.success()));
+    drop(reader);
 }
