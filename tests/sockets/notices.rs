@@ -1,7 +1,7 @@
 //! What the agent writes to its log: SPEC O3.
 
 use std::io::Write;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -83,6 +83,17 @@ fn the_start_says_what_the_agent_was_told_and_what_it_chose() {
     assert!(log.contains(&format!("kserve-agent {} starts", env!("CARGO_PKG_VERSION"))));
 }
 
+/// Not left behind by a test that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The test's own end of the pipe is never read.
 #[test]
 fn a_log_that_nobody_reads_stops_no_request() {
@@ -94,19 +105,20 @@ fn a_log_that_nobody_reads_stops_no_request() {
     rustix::io::ioctl_fionbio(&pipe, false).unwrap();
     let port = free_port();
     let ports = [format!("--port={port}"), format!("--component-port={}", server.port)];
-    let mut agent = Command::new(env!("CARGO_BIN_EXE_kserve-agent"))
+    let agent = Command::new(env!("CARGO_BIN_EXE_kserve-agent"))
         .args(ports)
         .args(["--metrics-port=0", "--admin-port=0", "--log-level=trace", "--drain-period=1ms"])
         .stderr(pipe)
         .spawn()
         .unwrap();
+    let mut agent = Killed(agent);
     until("it serves", || Wire::try_connect(port).is_ok());
     for request in ["nonsense\r\n\r\n", GET, GET] {
         let mut client = Wire::connect(port);
         client.send(request);
         assert!([200, 400].contains(&client.response().status()));
     }
-    kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
-    until("it ends", || agent.try_wait().unwrap().is_some_and(|status| status.success()));
+    kill_process(Pid::from_child(&agent.0), Signal::TERM).unwrap();
+    until("it ends", || agent.0.try_wait().unwrap().is_some_and(|status| status.success()));
     drop(reader);
 }
