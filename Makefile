@@ -31,7 +31,7 @@ demo: ## an example model server with the agent in front, a few requests, their 
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint test-rust test-cases test-deploy test-real ## everything: format, lints, docs, unit, integration, deploy and real parts
+test: tools lint test-rust test-cases test-deploy test-page test-real ## everything: format, lints, docs, unit, integration, deploy, browser and real parts
 
 .PHONY: tools
 tools:
@@ -64,6 +64,12 @@ test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, g
 test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert
 	@.ci/tools prometheus
 	$(PYTHON) -m pytest --quiet tests/deploy $(PYTEST)
+
+# Against a running agent: kubectl port-forward POD 9090 & make test-page STATUS_URL=http://127.0.0.1:9090
+.PHONY: test-page
+test-page: $(VENV_READY) ## the status page in headless Chromium; pictures of it in target/page
+	@.ci/tools chromium
+	PAGE_PICTURES=$(TARGET)/page STATUS_URL=$(STATUS_URL) $(PYTHON) -m pytest --quiet tests/page $(PYTEST)
 
 $(VENV_READY): tests/real/requirements.txt
 	python3 -m venv --clear $(VENV)
