@@ -1,7 +1,8 @@
-"""What the tests of the status page share: a browser, the page in it, and a server that stands for the agent.
+"""What the tests of the status page share: a browser, the page in it, and a server that stands for
+the agent.
 
-With `STATUS_URL=http://127.0.0.1:PORT` the page of a running agent is tested instead, as far as it can be when
-nobody knows what its numbers should be.
+With `STATUS_URL=http://127.0.0.1:PORT` the page of a running agent is tested instead, as far as it
+can be when nobody knows what its numbers should be.
 """
 
 import os
@@ -18,7 +19,9 @@ REAL = os.environ.get("STATUS_URL", "").rstrip("/")
 
 def pytest_configure():
     if not shutil.which("chromium"):
-        raise pytest.UsageError("chromium is not installed; `make test-page` installs it where it can")
+        raise pytest.UsageError(
+            "chromium is not installed; `make test-page` installs it where it can"
+        )
 
 
 def pytest_collection_modifyitems(items):
@@ -49,9 +52,9 @@ def origin(request):
 
 @pytest.fixture
 def show(browser, origin):
-    """`show(**options)` opens the page; it has to end without complaints and without requests elsewhere.
+    """`show(**options)` opens the page; at the end there are no complaints, no requests elsewhere.
 
-    A test that makes the agent fail sets `page.expected`, the complaints that may come of it.
+    A test that makes the agent fail sets `page.expected`, a word of the complaints that come of it.
     """
     pages = []
 
@@ -66,10 +69,10 @@ def show(browser, origin):
     for page in pages:
         print(page.text())  # Shown by pytest when the test has failed.
         complaints = [each for each in page.complaints() if page.expected not in str(each)]
-        requested = page.requested()
+        requested = {url for url in page.requested() if not url.startswith("data:")}
         browser.close(page)
         assert not complaints
-        assert {url for url in requested if not url.startswith("data:")} == {f"{origin}/", f"{origin}/status.json"}
+        assert requested == {f"{origin}/", f"{origin}/status.json"}
 
 
 def shown(second):
@@ -80,8 +83,8 @@ def shown(second):
 
 @pytest.fixture
 def after(server, show):
-    """`after(seconds, agent, **options)` gives the page when it has watched the agent for so long, every `step`
-    seconds."""
+    """`after(seconds, agent, **options)` gives the page when it has watched the agent for so long,
+    every `step` seconds."""
 
     def start(seconds, agent, step=1, **options):
         server.agent = agent

@@ -1,20 +1,21 @@
-"""A running agent as arithmetic: what it counts is a function of the second, so that every number the page
-shows has a known truth.
+"""A running agent as arithmetic: what it counts is a function of the second, so that every number
+the page shows has a known truth.
 
-An `Agent` has growth per second for counters and histograms, and levels for gauges; each a number or a
-function of the second. `document(second)` is its `status.json` at that second after `STARTED_BEFORE`.
+An `Agent` has growth per second for counters and histograms, and levels for gauges; each a number
+or a function of the second. `document(second)` is its `status.json` that long after `TIME`.
 """
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 # The first reading's time, and how long the agent had been running by then.
 TIME = 1_764_000_000.0
 STARTED_BEFORE = 10_000
 
 DURATION_BOUNDS = [
-    factor * 10**power for power in range(-4, 2) for factor in (1, 2, 5)
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
+    1, 2, 5, 10, 20, 50,
 ]  # fmt: skip
 SIZE_BOUNDS = [2**power for power in range(11)]
 
@@ -34,7 +35,8 @@ LABELS = {
         "reason",
         [
             "bad_request", "too_large", "unsupported", "slow_client", "too_many_connections",
-            "out_of_descriptors", "out_of_threads", "batch_queue_full", "batch_bytes_full", "batch_late",
+            "out_of_descriptors", "out_of_threads", "batch_queue_full", "batch_bytes_full",
+            "batch_late",
         ],
     ),
     ERRORS: (
@@ -91,8 +93,8 @@ BATCHER = {
 
 @dataclass
 class Agent:
-    """`growth[family]` is per second: of a counter, of a label's counter in a dict, of a histogram's buckets
-    in a dict by upper bound (`math.inf`: above the last one)."""
+    """`growth[family]` is per second: of a counter, of counters in a dict by label, of buckets in a
+    dict by upper bound (`math.inf`: above the last one)."""
 
     growth: dict = field(default_factory=dict)
     levels: dict = field(default_factory=dict)
@@ -174,13 +176,13 @@ def at(level, second):
 
 
 def grown(growth, second, age):
-    """What a counter has come to: its growth of every second since the first reading, and of the time before at
-    that of second 0."""
+    """What a counter has come to: its growth of every second since the first reading, and before
+    that as much a second as in the first."""
     if not callable(growth):
         return growth * age
     return growth(0) * (age - second) + _since_first(growth, second)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _since_first(growth, second):
     return 0 if second <= 0 else _since_first(growth, second - 1) + growth(second)

@@ -12,21 +12,30 @@ def busy(**changes):
 
 
 def batching(**changes):
-    sizes = {2: 1, 4: 2, 8: 5, 16: lambda s: round(11 + 5 * wave(s, 50)), 32: lambda s: round(6 + 5 * wave(s, 90))}
+    sizes = {2: 1, 4: 2, 8: 5, 16: about(11, 5, 50), 32: about(6, 5, 90)}
     batches = {
-        model.BATCHES: {"full": lambda s: round(7 + 5 * wave(s, 90)), "latency": 3, "eager": lambda s: round(13 + 4 * wave(s, 50))},
+        model.BATCHES: {"full": about(7, 5, 90), "latency": 3, "eager": about(13, 4, 50)},
         model.BATCH_SIZE: sizes,
-        model.BATCH_WAIT: {0.001: 120, 0.002: lambda s: round(150 + 80 * wave(s, 40)), 0.005: 60, 0.01: slow(30), 0.05: slow(3)},
-        model.BATCH_CALL: {0.005: 9, 0.01: lambda s: round(10 + 4 * wave(s, 60)), 0.02: slow(4), 0.1: slow(1)},
+        model.BATCH_WAIT: {
+            0.001: 120,
+            0.002: about(150, 80, 40),
+            0.005: 60,
+            0.01: slow(30),
+            0.05: slow(3),
+        },
+        model.BATCH_CALL: {0.005: 9, 0.01: about(10, 4, 60), 0.02: slow(4), 0.1: slow(1)},
         "kserve_agent_batch_retries_total": lambda s: s % 40 == 7,
     }
     waiting = {
-        "kserve_agent_batches_in_flight": lambda s: round(4 + 3 * wave(s, 45)),
+        "kserve_agent_batches_in_flight": about(4, 3, 45),
         "kserve_agent_batch_queue_requests": lambda s: round(60 + 50 * wave(s, 80) + 4 * (s % 5)),
         "kserve_agent_batch_held_bytes": 9.4 * 2**20,
     }
     return busy(**{
-        "growth": {**growth(), **batches}, "levels": {**levels(), **waiting}, "batcher": model.BATCHER, **changes,
+        "growth": {**growth(), **batches},
+        "levels": {**levels(), **waiting},
+        "batcher": model.BATCHER,
+        **changes,
     })  # fmt: skip
 
 
@@ -34,37 +43,51 @@ def growth():
     return {
         model.REQUESTS: {
             "2xx": lambda s: round(380 + 90 * wave(s, 110) + 7 * (s % 7)),
-            "4xx": lambda s: round(18 + 12 * wave(s, 70)),
+            "4xx": about(18, 12, 70),
             "5xx": lambda s: 55 if 190 <= s < 215 else s % 9 == 0,
             "none": lambda s: s % 4 == 0,
         },
         model.TOTAL: {
-            0.001: 40, 0.002: lambda s: round(180 + 60 * wave(s, 60)), 0.005: 130, 0.01: slow(40), 0.02: slow(18),
+            0.001: 40, 0.002: about(180, 60, 60), 0.005: 130, 0.01: slow(40), 0.02: slow(18),
             0.05: slow(8), 0.1: slow(3), 0.5: lambda s: 30 if 190 <= s < 215 else s % 13 == 0,
         },
-        model.UPSTREAM: {0.001: 110, 0.002: lambda s: round(200 + 60 * wave(s, 60)), 0.005: 90, 0.01: slow(20), 0.05: slow(4)},
-        model.ERRORS: {"closed": lambda s: s % 30 == 3, "timeout": lambda s: 2 if 190 <= s < 215 else 0},
-        model.REJECTED: {"bad_request": lambda s: s % 11 == 0, "too_many_connections": lambda s: 3 * (200 <= s < 205)},
+        model.UPSTREAM: {
+            0.001: 110, 0.002: about(200, 60, 60), 0.005: 90, 0.01: slow(20), 0.05: slow(4),
+        },
+        model.ERRORS: {
+            "closed": lambda s: s % 30 == 3,
+            "timeout": lambda s: 2 if 190 <= s < 215 else 0,
+        },
+        model.REJECTED: {
+            "bad_request": lambda s: s % 11 == 0,
+            "too_many_connections": lambda s: 3 * (200 <= s < 205),
+        },
         "kserve_agent_probes_total": {"2xx": lambda s: s % 5 == 0},
         "kserve_agent_upstream_retries_total": lambda s: s % 30 == 4,
         "kserve_agent_connections_accepted_total": lambda s: 1 + (s % 3 == 0),
         "kserve_agent_upstream_connections_opened_total": lambda s: s % 6 == 0,
         "kserve_agent_tunnels_opened_total": lambda s: s % 60 == 1,
-        "kserve_agent_received_bytes_total": lambda s: round(2.1e6 + 5e5 * wave(s, 110)),
-        "kserve_agent_sent_bytes_total": lambda s: round(6.3e6 + 2.2e6 * wave(s, 110)),
+        "kserve_agent_received_bytes_total": about(2.1e6, 5e5, 110),
+        "kserve_agent_sent_bytes_total": about(6.3e6, 2.2e6, 110),
         "process_cpu_seconds_total": lambda s: 0.11 + 0.04 * wave(s, 110) + 0.01 * (s % 3),
     }  # fmt: skip
 
 
 def levels():
     return {
-        "kserve_agent_requests_in_flight": lambda s: round(14 + 9 * wave(s, 60) + s % 4 + 40 * (190 <= s < 215)),
-        "kserve_agent_connections": lambda s: round(120 + 20 * wave(s, 200)),
-        "kserve_agent_upstream_connections": lambda s: round(40 + 8 * wave(s, 90)),
+        "kserve_agent_requests_in_flight": lambda s: round(
+            14 + 9 * wave(s, 60) + s % 4 + 40 * (190 <= s < 215)
+        ),
+        "kserve_agent_connections": about(120, 20, 200),
+        "kserve_agent_upstream_connections": about(40, 8, 90),
         "kserve_agent_tunnels": lambda s: 3 + (s > 150),
         "process_resident_memory_bytes": lambda s: round((3.4 + 0.3 * wave(s, 150)) * 2**20),
         "process_open_fds": 187,
     }
+
+
+def about(level, swing, period):
+    return lambda second: round(level + swing * wave(second, period))
 
 
 def wave(second, period):

@@ -1,4 +1,5 @@
-"""Stands for the agent's admin server: the page with its nonce and headers, and a scripted status.json."""
+"""Stands for the agent's admin server: the page with its nonce and headers, and a scripted
+status.json."""
 
 import json
 import math
@@ -8,17 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "src/ops/page.html"
-POLICY = (
-    "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 class Server:
-    """Answers every poll with the status of `step` seconds later, until `last`; from then on with that of `last`.
+    """Answers every poll with the status of `step` seconds later, until `last`; then with that.
 
-    So what the page has seen depends on how often it asked and not on how fast. `failing` is how it fails:
-    `None`, an HTTP status, "silence" (the connection closes without an answer) or "nonsense".
+    So what the page has seen depends on how often it asked and not on how fast. `failing` is how it
+    fails: `None`, an HTTP status, "silence" (the connection closes without an answer), "nonsense".
     """
 
     def __init__(self, agent):
@@ -29,10 +26,13 @@ class Server:
         self.polls = 0
         self._second = None
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.script = self
         self._http.daemon_threads = True
         self.origin = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="page-server")
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.02,), name="page-server"
+        )
         self._thread.start()
 
     def stop(self):
@@ -46,7 +46,7 @@ class Server:
             self._second += seconds
             self.last = max(self.last, self._second)
 
-    def _status(self):
+    def status(self):
         with self._lock:
             if self._second is None:
                 self._second = 0
@@ -54,46 +54,44 @@ class Server:
                 self._second = min(self._second + self.step, self.last)
             return self.agent.document(self._second)
 
-    def _handler(server):  # noqa: N805: the handler's own self is another.
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = 30
 
-            def do_GET(self):
-                if self.path == "/":
-                    nonce = secrets.token_urlsafe(16)
-                    self._answer(200, "text/html; charset=utf-8", with_nonce(nonce), POLICY.format(nonce=nonce))
-                elif self.path == "/status.json":
-                    self._poll()
-                else:
-                    self._answer(404, "text/plain", "not found")
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
 
-            def _poll(self):
-                server.polls += 1
-                if server.failing is None:
-                    self._answer(200, "application/json", json.dumps(server._status()))
-                elif server.failing == "silence":
-                    self.close_connection = True
-                elif server.failing == "nonsense":
-                    self._answer(200, "application/json", '{"families":')
-                else:
-                    self._answer(server.failing, "text/plain", "failing")
+    def do_GET(self):
+        if self.path == "/":
+            nonce = secrets.token_urlsafe(16)
+            self._answer(200, "text/html; charset=utf-8", with_nonce(nonce), policy(nonce))
+        elif self.path == "/status.json":
+            self._poll(self.server.script)
+        else:
+            self._answer(404, "text/plain", "not found")
 
-            def _answer(self, status, content_type, text, policy="default-src 'none'"):
-                body = text.encode()
-                self.send_response(status)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Content-Security-Policy", policy)
-                self.send_header("X-Content-Type-Options", "nosniff")
-                self.send_header("Cache-Control", "no-store")
-                self.end_headers()
-                self.wfile.write(body)
+    def _poll(self, script):
+        script.polls += 1
+        if script.failing is None:
+            self._answer(200, "application/json", json.dumps(script.status()))
+        elif script.failing == "silence":
+            self.close_connection = True
+        elif script.failing == "nonsense":
+            self._answer(200, "application/json", '{"families":')
+        else:
+            self._answer(script.failing, "text/plain", "failing")
 
-            def log_message(self, *_):
-                """Nothing: a failed test says what the page showed."""
+    def _answer(self, status, content_type, text, allowed="default-src 'none'"):
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Security-Policy", allowed)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
 
-        return Handler
+    def log_message(self, *_):
+        """Nothing: a failed test says what the page showed."""
 
 
 def with_nonce(nonce):
@@ -101,3 +99,12 @@ def with_nonce(nonce):
     for tag in ("style", "script"):
         page = page.replace(f"<{tag}>", f'<{tag} nonce="{nonce}">')
     return page
+
+
+def policy(nonce):
+    """The agent's Content-Security-Policy, to the letter."""
+    return (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )

@@ -4,20 +4,21 @@ import json
 import math
 
 import pytest
+from server import PAGE
 
 BOUNDS = [1, 2, 5, 10]
 
 
 @pytest.fixture(scope="module")
 def call(browser):
-    """`call("quantile", …)` is what the page's function of that name gives. The page need not reach an agent."""
-    from server import PAGE
-
+    """`call("quantile", …)` is what the page's function of that name gives. No agent is needed."""
     page = browser.page()
-    page.send("Page.setDocumentContent", frameId=page.send("Page.getFrameTree")["frameTree"]["frame"]["id"],
-              html=PAGE.read_text())  # fmt: skip
+    frame = page.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    page.send("Page.setDocumentContent", frameId=frame, html=PAGE.read_text())
     page.wait("typeof quantile === 'function'")
-    yield lambda function, *arguments: page.run(f"{function}({', '.join(map(json.dumps, arguments))})")
+    yield lambda function, *arguments: page.run(
+        f"{function}({', '.join(map(json.dumps, arguments))})"
+    )
     browser.close(page)
 
 
@@ -128,11 +129,26 @@ def test_what_lies_above_the_last_bound_says_so(call):
 
 @pytest.mark.parametrize(
     ("bucket", "short", "expected"),
-    [(0, False, "1"), (1, False, "2"), (2, False, "3–4"), (2, True, "≤ 4"), (3, False, "5–8"), (4, False, "> 8")],
+    [
+        (0, False, "1"),
+        (1, False, "2"),
+        (2, False, "3–4"),
+        (2, True, "≤ 4"),
+        (3, False, "5–8"),
+        (4, False, "> 8"),
+    ],
 )
 def test_a_bucket_is_named_by_its_instances(call, bucket, short, expected):
     assert call("bucketName", [1, 2, 4, 8], bucket, short) == expected
 
 
 def test_failures_slow_the_polling_down_to_a_limit(call):
-    assert [call("pause", failures) for failures in (0, 1, 2, 3, 4, 5, 50)] == [1, 1, 2, 4, 8, 10, 10]
+    assert [call("pause", failures) for failures in (0, 1, 2, 3, 4, 5, 50)] == [
+        1,
+        1,
+        2,
+        4,
+        8,
+        10,
+        10,
+    ]
