@@ -2,7 +2,6 @@
 TARGET ?= $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE := $(TARGET)/$(HOST)/release/kserve-agent
-STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 VENV := $(TARGET)/venv
 # The stamp is the list that was installed; another list makes the environment anew. All pins are wheels, and the list
 # is complete: no resolver, no compiler, no package that is not in it.
@@ -20,14 +19,17 @@ help: ## what there is
 .PHONY: release
 release: $(RELEASE) ## the static binary
 
-# The target is named so that crt-static holds for the program and not for the procedural macros that help to build it.
-$(RELEASE): Cargo.toml Cargo.lock $(shell find src -name '*.rs')
-	$(STATIC) cargo build --locked --release --target $(HOST)
+$(RELEASE): .ci/build Cargo.toml Cargo.lock $(shell find src -type f)
+	.ci/build
 	@touch $@
 
+.PHONY: repro
+repro: ## two builds in folders of different names, which must be the same bytes (minutes)
+	.ci/repro
+
 .PHONY: demo
-demo: ## an example model server with the agent in front, a few requests, their answers
-	$(STATIC) cargo build --locked --release --target $(HOST) --bin kserve-agent --example model_server
+demo: $(RELEASE) ## an example model server with the agent in front, a few requests, their answers
+	.ci/build --example model_server
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
@@ -92,7 +94,7 @@ bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
 .PHONY: bench-batcher
 bench-batcher: $(RELEASE) $(VENV_READY) ## the batcher in front of servers with a known cost and of the KServe SDK's own
 	@.ci/tools wrk
-	$(STATIC) cargo build --locked --release --target $(HOST) --example model_server
+	.ci/build --example model_server
 	python3 benches/batcher.py $(RELEASE) $(dir $(RELEASE))examples/model_server --python $(VENV)/bin/python \
 		--json $(TARGET)/bench/batcher.json $(BENCH)
 
