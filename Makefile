@@ -13,6 +13,7 @@ MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
 SBOM := $(TARGET)/sbom/kserve-agent.cdx.json
+IMAGE ?= kserve-agent:latest
 # Python's compiled files go to target, not beside the tests.
 PYCACHE := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache
 PYTHON := $(PYCACHE) $(VENV)/bin/python
@@ -38,7 +39,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-cases test-deploy test-page test-real ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts
+test: tools lint deny test-rust test-cases test-deploy test-page test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -105,6 +106,17 @@ sbom: $(SBOM) ## what is in the binary, as CycloneDX
 
 $(SBOM): .ci/sbom $(CI_VENV_READY) $(RELEASE)
 	$(CI_VENV)/bin/python .ci/sbom $(RELEASE) $@
+
+# Another name: make image IMAGE=registry.example/kserve-agent:1. The builder's own options: make image BUILD='--pull'
+.PHONY: image
+image: ## the image, with docker, podman or buildah; BUILD_IMAGE and RUNTIME_IMAGE take the place of the bases
+	.ci/image $(IMAGE) $(BUILD)
+
+# Only some of them: make image-test PYTEST='-k name'
+.PHONY: image-test
+image-test: $(CI_VENV_READY) $(RELEASE) $(SBOM) ## the image, built without a registry and run as a container would run it
+	@.ci/tools buildah openssl
+	KSERVE_AGENT=$(RELEASE) SBOM=$(SBOM) $(PYCACHE) $(CI_VENV)/bin/python -m pytest --quiet tests/image $(PYTEST)
 
 .PHONY: bench
 bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
