@@ -116,6 +116,7 @@ image: ## the image, with docker, podman or buildah; BUILD_IMAGE and RUNTIME_IMA
 .PHONY: image-test
 image-test: $(CI_VENV_READY) $(RELEASE) $(SBOM) ## the image, built without a registry and run as a container would run it
 	@.ci/tools buildah openssl
+	@.ci/tools podman runc
 	KSERVE_AGENT=$(RELEASE) SBOM=$(SBOM) $(PYCACHE) $(CI_VENV)/bin/python -m pytest --quiet tests/image $(PYTEST)
 
 .PHONY: bench

@@ -19,20 +19,30 @@ CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 SYSTEM = ("bin", "lib", "lib32", "lib64", "usr", "etc/alternatives")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 SOURCE = "https://git.example/kserve-agent"
+NAME = "localhost/kserve-agent:test"
 
 
 class Builder:
-    """buildah with a storage of its own in `folder`, which needs no overlay, no runtime and no daemon."""
+    """buildah with a storage of its own in `folder`, which needs no overlay, no runtime and no daemon.
+
+    podman shares the storage. Its limits are this process's: a higher one may not be allowed.
+    """
 
     def __init__(self, folder):
         self.folder = folder
-        configuration = folder / "storage.conf"
-        configuration.write_text(
+        storage = folder / "storage.conf"
+        storage.write_text(
             f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
+        )
+        containers = folder / "containers.conf"
+        containers.write_text(
+            f'[containers]\ndefault_ulimits = []\n[engine]\ntmp_dir = "{folder}/podman"\ncgroup_manager = "cgroupfs"\n'
+            'events_logger = "none"\nruntime = "runc"\n'
         )
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("CARGO")},
-            "CONTAINERS_STORAGE_CONF": str(configuration),
+            "CONTAINERS_CONF": str(containers),
+            "CONTAINERS_STORAGE_CONF": str(storage),
             "BUILDAH_ISOLATION": "chroot",
             "BUILDER": "buildah",
         }
@@ -60,8 +70,8 @@ class Builder:
         self.run("buildah", "build", "--tag", f"localhost/{name}", "--file", recipe, tree)
         return f"localhost/{name}"
 
-    def image(self, name):
-        """`.ci/image`, as `make image` calls it; what the build printed, and the image."""
+    def image(self):
+        """`.ci/image`, as `make image` calls it; what the build printed, the runtime base, the image."""
         volumes, tree = toolchain(self.folder / "build-base")
         paths = ("/rust/toolchain/bin", "/usr/bin", "/bin")
         build = self.base(
@@ -71,10 +81,10 @@ class Builder:
         )
         runtime = self.base("runtime-base", certificates(self.folder / "runtime-base"))
         log = self.run(
-            ".ci/image", name, *(f"--volume={volume}" for volume in volumes),
+            ".ci/image", NAME, *(f"--volume={volume}" for volume in volumes),
             BUILD_IMAGE=build, RUNTIME_IMAGE=runtime, REVISION=REVISION, SOURCE=SOURCE,
         )  # fmt: skip
-        return log, self.load(runtime), self.load(name)
+        return log, self.load(runtime), self.load(NAME)
 
     def load(self, name):
         """The image of that name."""

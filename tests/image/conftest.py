@@ -63,7 +63,7 @@ def builder():
 @pytest.fixture(scope="session")
 def built(builder):
     """What the build printed, the base image, the image."""
-    return builder.image("localhost/kserve-agent:test")
+    return builder.image()
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +94,12 @@ def empty_tree(tree, tmp_path):
     folder.mkdir()
     shutil.copy2(tree / "kserve-agent", folder)
     return folder
+
+
+def process_status(pid):
+    """What the kernel says of a process, by name."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 class Contained(real.Agent):

@@ -1,16 +1,15 @@
-"""The binary run from the image's root folder, read-only, as process 1 of a user without any right (SPEC I2, I3)."""
+"""The binary run from the image's root folder, read-only, as process 1 of a user without any right (SPEC I2)."""
 
 import json
 import signal
 import ssl
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from builder import CERTIFICATES
-from conftest import ANY_USER, NONROOT, real
+from conftest import ANY_USER, NONROOT, process_status, real
 
 QUICK = ("--drain-period=0s", "--metrics-port=0", "--admin-port=0")
 PROBE = {"User-Agent": "kube-probe/1.31", "K-Network-Probe": "queue"}
@@ -47,11 +46,6 @@ def probed(agent):
     return answer.status, answer.body
 
 
-def status(agent):
-    lines = Path(f"/proc/{agent.pid}/status").read_text().splitlines()
-    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-
-
 @pytest.fixture(params=["image", "empty"])
 def root(request, tree, empty_tree):
     """The image's root folder, and one with the binary alone."""
@@ -64,7 +58,7 @@ def test_any_user_without_capabilities_serves_from_a_read_only_root(contain, htt
     assert real.exchange(agent.port, "POST", "/v1/models/iris:predict", b"{}").body == b"got {}"
     assert probed(agent) == (200, b"queue")
 
-    facts = status(agent)
+    facts = process_status(agent.pid)
     assert facts["NSpid"].split()[-1] == "1"
     assert facts["Uid"].split() == facts["Gid"].split() == [str(uid)] * 4
     assert not facts["Groups"].strip()
@@ -161,31 +155,3 @@ def test_the_images_certificates_can_be_read_by_any_user(tree):
 @pytest.mark.skip(reason="NOT TESTED: the payload logger is not built yet, so nothing verifies a server's certificate")
 def test_a_log_sink_over_tls_is_verified_with_the_images_certificates():
     """SPEC I2, L7."""
-
-
-SERVER = """
-from http.server import *
-HTTPServer(("127.0.0.1", {}), SimpleHTTPRequestHandler).handle_request()
-"""
-# 502 until the server is there.
-CLIENT = """
-import time, urllib.error, urllib.request
-while True:
-    try:
-        print(urllib.request.urlopen("http://127.0.0.1:9081/").status)
-        break
-    except urllib.error.HTTPError:
-        time.sleep(0.01)
-"""
-
-
-@pytest.mark.parametrize("component_port", [8080, 8000], ids=["docker run", "sidecar manifest"])
-def test_the_documented_arguments_work_as_written(contain, tree, tmp_path, component_port):
-    agent = contain(tree, port=9081, component_port=component_port, network="own")
-    inside = ["nsenter", f"--target={agent.pid}", "--net", sys.executable, "-c"]
-    with subprocess.Popen([*inside, SERVER.format(component_port)], cwd=tmp_path) as server:
-        try:
-            client = subprocess.run([*inside, CLIENT], capture_output=True, timeout=real.DEADLINE, check=True)
-        finally:
-            server.kill()
-    assert client.stdout == b"200\n"
