@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from builder import NAME
@@ -65,6 +66,15 @@ def podman(runtime, image):
 def test_the_documented_arguments_work_as_written(contain, tree, tmp_path, component_port):
     agent = contain(tree, port=9081, component_port=component_port, network="own")
     assert ask_through(agent.pid, component_port, tmp_path) == 200
+
+
+def test_the_ports_that_the_image_declares_are_those_that_others_can_reach(contain, tree, image):
+    agent = contain(tree, port=9081, component_port=8080, network="own")
+    tables = (Path(f"/proc/{agent.pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6"))
+    rows = [row.split() for table in tables for row in table]
+    listening = [row[1].split(":") for row in rows if row[3] == "0A"]
+    reachable = {int(port, 16) for address, port in listening if address != "0100007F"}
+    assert {f"{port}/tcp" for port in reachable} == set(image.config["ExposedPorts"])
 
 
 @pytest.mark.parametrize("user", [NONROOT, ANY_USER])
