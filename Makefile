@@ -39,7 +39,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-cases test-deploy test-page test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-cases test-deploy test-page test-page-agent test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -78,6 +78,12 @@ test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's por
 test-page: $(VENV_READY) ## the status page in headless Chromium; pictures of it in target/page
 	@.ci/tools chromium
 	PAGE_PICTURES=$(TARGET)/page STATUS_URL=$(STATUS_URL) $(PYTHON) -m pytest --quiet tests/page $(PYTEST)
+
+.PHONY: test-page-agent
+test-page-agent: $(VENV_READY) ## the same on a running agent with a batcher and traffic
+	@.ci/tools chromium
+	cargo build --locked --bin kserve-agent --example model_server
+	$(PYTHON) tests/page/with_agent.py $(TARGET)/debug/kserve-agent $(TARGET)/debug/examples/model_server $(PYTEST)
 
 $(VENV_READY): tests/real/requirements.txt
 	python3 -m venv --clear $(VENV)
