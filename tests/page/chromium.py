@@ -72,7 +72,9 @@ class Chromium:
             port, path = wait_until(self._address, "DevTools address of Chromium")
             self._connection = ExitStack()
             url = f"ws://127.0.0.1:{port}{path}"
-            self._socket = self._connection.enter_context(connect(url, max_size=None, proxy=None))
+            self._socket = self._connection.enter_context(
+                connect(url, max_size=None, proxy=None, ping_interval=None)
+            )
         except BaseException:
             self._process.kill()
             raise
@@ -89,10 +91,14 @@ class Chromium:
         return lines if len(lines) == 2 else None
 
     def stop(self):
-        self.send("Browser.close")
-        self._connection.close()
-        self._process.wait(DEADLINE)
-        self._profile.cleanup()
+        try:
+            self.send("Browser.close")
+            self._connection.close()
+            self._process.wait(DEADLINE)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._profile.cleanup()
 
     def send(self, method, session=None, **parameters):
         """The result of one command; events that come before it go to their pages."""
