@@ -6,10 +6,10 @@ globalThis.titleOf = (panel) => panel.querySelector("h3").textContent;
 globalThis.panels = () =>
   [...document.querySelectorAll("section:not([hidden]) article:not([hidden])")];
 globalThis.panelOf = (title) => panels().find((each) => titleOf(each) === title);
-globalThis.entry = (node, figure = node.querySelector("b")) =>
-  figure ? [node.childNodes[1].data.trim(), figure.textContent] : ["at", node.textContent];
+globalThis.entry = (node) => [node.childNodes[1].data.trim(), node.querySelector("b").textContent];
 globalThis.legendOf = (title) =>
-  Object.fromEntries([...panelOf(title).querySelectorAll(".legend li")].map((each) => entry(each)));
+  Object.fromEntries([...panelOf(title).querySelectorAll(".legend li")].map(entry));
+globalThis.momentOf = (title) => panelOf(title).querySelector(".moment").textContent;
 globalThis.rowsOf = (title) => [...panelOf(title).querySelectorAll("tbody tr")]
   .map((row) => [...row.cells].map((each) => each.textContent));
 globalThis.figuresShown = () => [...document.querySelectorAll("#figures > div")]
@@ -37,10 +37,14 @@ class Reader:
         page.run(READ)
 
     def legend(self, title):
-        """Of the panel's charts, value by name; "at": the moment that was chosen."""
+        """Of the panel's charts, value by name."""
         return {
             name: plain(value) for name, value in self._page.run(f"legendOf('{title}')").items()
         }
+
+    def moment(self, title):
+        """The one that was chosen with the pointer or the keyboard."""
+        return self._page.run(f"momentOf('{title}')")
 
     def rows(self, title):
         return [[plain(cell) for cell in row] for row in self._page.run(f"rowsOf('{title}')")]

@@ -300,9 +300,9 @@ def test_pointing_at_a_chart_reads_all_of_them_at_that_moment(after):
     middle = page.run(f"LEFT + ({width} - LEFT - RIGHT) / 2")
     page.point(left + middle, top + height / 2)
     page.wait("page.cursor !== null && document.querySelectorAll('.cursor').length >= 7")
-    legend = reader.legend("Bytes")
-    assert legend["in"] == "2.2 KiB/s"
-    assert legend["at"] == "at 16:00:30 UTC"
+    assert reader.legend("Bytes")["in"] == "2.2 KiB/s"
+    assert reader.moment("Bytes") == "16:00:30 UTC"
+    assert page.run("boxOf('Latency')") == [left, top, width, height]
     page.point(5, 5)
     page.wait("document.querySelectorAll('.cursor').length === 0")
 
@@ -314,7 +314,7 @@ def test_the_keyboard_reads_the_past_as_well(after):
     page.press("ArrowLeft")
     page.press("ArrowLeft")
     page.wait("document.querySelectorAll('.cursor').length >= 7")
-    assert reader.legend("Bytes")["at"] == "at 16:00:19 UTC"
+    assert reader.moment("Bytes") == "16:00:19 UTC"
     page.press("Escape")
     page.wait("document.querySelectorAll('.cursor').length === 0")
 
