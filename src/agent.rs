@@ -2,7 +2,6 @@
 //!
 //! | thread | ends when |
 //! |---|---|
-//! | `accept` | its `stop` channel is closed |
 //! | `worker-N` | told to finish, and its last connection is gone or [`FINISH_TIMEOUT`] has passed |
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
@@ -21,6 +20,7 @@
 mod parts;
 mod shared;
 
+use std::convert::Infallible;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::Receiver;
 
 pub use self::parts::Error;
 use self::parts::{DOWN, Prober, listen, spawn, spawn_admin, spawn_batcher};
@@ -39,18 +39,17 @@ use crate::config::{Config, FINISH_TIMEOUT};
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::metrics::process::count_panics;
 use crate::ops::{admin, limits};
+use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Acceptor;
 use crate::proxy::plane::{Drain, Setup};
-use crate::proxy::worker::{Inbox, Message, Worker};
+use crate::proxy::worker::Worker;
 
 /// The ends of the agent's threads that the main thread holds.
 struct Threads {
     workers: Vec<(Inbox, JoinHandle<()>)>,
-    accept: JoinHandle<()>,
     shared: Shared,
-    /// Closing it stops the accept thread, once it has been woken.
-    stop_accept: Sender<()>,
-    accept_waker: Arc<mio::Waker>,
+    /// Closed when the listeners are.
+    open: Receiver<Infallible>,
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
     admin: Option<admin::Stop>,
@@ -137,6 +136,10 @@ impl Threads {
             };
             made.push(Worker::new(setup, Arc::clone(&shared.loads), epoch).map_err(Error::of("worker"))?);
         }
+        let (closes, open) = crossbeam_channel::bounded(0);
+        if let Some((first, _)) = made.first_mut() {
+            first.listen(Acceptor::new(listeners, closes)).map_err(Error::of("listeners"))?;
+        }
         let inboxes: Vec<Inbox> = made.iter().map(|(_, inbox)| inbox.clone()).collect();
         let mut workers = Vec::new();
         for (number, (worker, inbox)) in made.into_iter().enumerate() {
@@ -155,12 +158,7 @@ impl Threads {
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
         log::info!("configuration: {}", status.config);
         let admin = spawn_admin(config, status, notify)?;
-        let (stop_accept, stop) = crossbeam_channel::bounded(0);
-        let (acceptor, accept_waker) =
-            Acceptor::new(listeners, inboxes, Arc::clone(&shared.loads), stop, shared.of_accept())
-                .map_err(Error::of("accept thread"))?;
-        let accept = spawn("accept", notify, move || acceptor.run())?;
-        Ok(Self { workers, shared, accept, stop_accept, accept_waker, prober, batcher, admin })
+        Ok(Self { workers, shared, open, prober, batcher, admin })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
@@ -176,11 +174,8 @@ impl Threads {
         if let Some((batcher, _)) = &self.batcher {
             batcher.drain();
         }
-        drop(self.stop_accept);
-        // If it can't be woken it will not be joined: the process ends all the same.
-        if self.accept_waker.wake().is_ok() {
-            let _ = self.accept.join();
-        }
+        // A worker that has nothing left to do must not end before it gets the last of those that waited.
+        let _ = self.open.recv_timeout(FINISH_TIMEOUT);
         tell(&self.workers, Drain::Finish(Instant::now() + FINISH_TIMEOUT));
         for (inbox, thread) in self.workers {
             let _ = thread.join();

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`agent`] | the composition root: every channel and thread, start and shutdown |
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
-//! | [`proxy`] | the data plane: accept thread, workers, exchanges, tunnels |
+//! | [`proxy`] | the data plane: listeners, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
@@ -22,15 +22,15 @@
 //! | name | count | owns | inbox | ends when |
 //! |---|---|---|---|---|
 //! | main | 1 | signals, drain | – | last |
-//! | `accept` | 1 | every listener | – | its stop channel closes |
-//! | `worker-N` | one per processor, at most 4 by default | client connections, idle connections to the server, deadlines, buffers | new connections, probe results, drain | drained |
+//! | `worker-N` | one per processor, at most 4 by default | the first one the listeners; client connections, idle connections to the server, deadlines, buffers | new connections, probe results, drain | drained |
 //! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //! | `admin` | 0 or 1, and tiny_http's six | the status page | – | told to stop; nobody joins it |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
-//! workers, no allocation in the steady state. The accept thread gives a new connection to the worker that has fewest.
+//! workers, no allocation in the steady state. The first worker accepts, and gives a new
+//! connection to the one that has fewest.
 //!
 //! # Life of a request
 //!

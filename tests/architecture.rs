@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 7] = ["agent", "cli", "proxy", "batcher", "ops", "http1", "config"];
 /// Modules of the proxy, top to bottom. Those on one line are parts of one `impl` and may use each other.
 const PROXY: [&[&str]; 11] = [
-    &["listener"],
     &["worker"],
+    &["inbox", "listener"],
     &["receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "scrape", "admit", "account", "plane"],
     &["connection"],
     &["collect"],

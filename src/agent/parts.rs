@@ -17,9 +17,9 @@ use crate::ops::admin::{self, Admin};
 use crate::ops::probe;
 use crate::ops::status::Status;
 use crate::proxy::connection::Role;
+use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Listener;
 use crate::proxy::plane::ProbeTicket;
-use crate::proxy::worker::{Inbox, Message};
 
 /// What a thread that can't go on writes to the main thread; a signal writes another byte.
 pub(super) const DOWN: u8 = b'!';

@@ -14,7 +14,7 @@ use crate::ops::metrics::process::Process;
 use crate::ops::notice::Notices;
 use crate::ops::status::Status;
 use crate::proxy::load::Loads;
-use crate::proxy::metrics::{AcceptMetrics, Blame, ProxyMetrics};
+use crate::proxy::metrics::{Blame, ProxyMetrics};
 
 pub(super) struct Shared {
     pub(super) loads: Arc<Loads>,
@@ -38,11 +38,6 @@ impl Shared {
         sources.extend(batcher.map(|batcher| batcher.metrics() as Arc<dyn Source>));
         sources.push(Arc::<Process>::clone(&process));
         Self { loads, proxy, process, notices: Arc::new(Notices::new(epoch)), sources: Sources::new(sources) }
-    }
-
-    /// What the accept thread writes.
-    pub(super) fn of_accept(&self) -> (Arc<AcceptMetrics>, Arc<Notices>) {
-        (self.proxy.of_accept(), Arc::clone(&self.notices))
     }
 
     /// What the status page shows.

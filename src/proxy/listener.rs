@@ -1,38 +1,34 @@
-//! The accept thread: every listener, and who serves a new connection.
+//! Every listener, and what becomes of a connection that waits at one.
 //!
-//! One thread accepts for all workers and gives each connection to the one that has the fewest. (A listener per worker
-//! with `SO_REUSEPORT` lets a hash put the few long-lived connections of a gateway all on one core.) Running out of
-//! descriptors is handled here and nowhere else.
+//! One worker accepts for all and gives each connection to the one that has the fewest. (A listener per worker with
+//! `SO_REUSEPORT` lets a hash put the few long-lived connections of a gateway all on one core. A thread of its own costs
+//! a context switch for each connection, a third of what a short one takes.) Running out of descriptors is handled here
+//! and nowhere else.
 //!
-//! Not here: what a connection says.
+//! Not here: who gets the connection ([`super::worker`]), and what it says.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
-use log::Level;
+use crossbeam_channel::Sender;
 use mio::net::{TcpListener, UnixListener};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
 use super::admit::Newcomer;
 use super::closing::turn_away;
 use super::connection::Role;
-use super::fault::Fault;
 use super::headers::Peer;
-use super::load::Loads;
-use super::metrics::AcceptMetrics;
+use super::plane::Source;
 use super::socket::Stream;
-use super::worker::{Inbox, Message};
 use crate::ops::limits::is_exhausted;
-use crate::ops::notice::Notices;
 
 /// Connections that may wait to be accepted; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: u16 = 4096;
 /// Wait after an accept that failed for want of a resource that nothing here can free.
 const RETRY: Duration = Duration::from_millis(50);
 /// Accepts that may fail for their connections' sake, one after the other, before the listener itself is suspected.
@@ -42,12 +38,13 @@ const ABSTRACT_NAME: &[u8] = b"/kserve/agent.sock";
 /// Finds clients whose node died without a word, in two minutes, while a long inference or a tunnel is silent.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
-const STOP: Token = Token(usize::MAX);
 
 /// A listener and what it is for.
 pub(crate) struct Listener {
     socket: Bound,
     role: Role,
+    /// Connections may be waiting, and no event will tell of them again.
+    waits: bool,
 }
 
 /// A listening socket of either kind.
@@ -56,22 +53,30 @@ enum Bound {
     Unix(UnixListener),
 }
 
-/// The accept thread's own.
+/// All listeners, for the worker that accepts.
 pub(crate) struct Acceptor {
-    poll: Poll,
     listeners: Vec<Listener>,
-    workers: Vec<Inbox>,
-    loads: Arc<Loads>,
-    /// Where the search for a worker begins.
-    turn: usize,
+    /// The listener whose turn it is.
+    at: usize,
     /// Closed to accept, and turn away, a connection when there is no other descriptor left.
     spare: Option<OwnedFd>,
-    /// Closed by the main thread: stop.
-    stop: Receiver<()>,
-    metrics: Arc<AcceptMetrics>,
-    notices: Arc<Notices>,
-    /// Held so that the poll keeps what the other end said last: a waker that is closed takes its wake-up along.
-    _waker: Arc<Waker>,
+    /// Accepts that failed one after the other.
+    failed: usize,
+    /// Nothing is accepted before this.
+    retry_at: Option<Instant>,
+    /// Closed with the listeners, which tells the main thread.
+    _open: Sender<Infallible>,
+}
+
+/// What an acceptor has taken from a listener.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A connection.
+    Client(Newcomer),
+    /// One that was turned away, as there was no descriptor for it.
+    TurnedAway,
+    /// One that ended before it was accepted.
+    Gone,
 }
 
 /// What came of one `accept`.
@@ -99,7 +104,7 @@ impl Listener {
             Err(_) => bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
             bound => bound,
         }?;
-        Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)), role })
+        Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)), role, waits: true })
     }
 
     /// Listens on the abstract socket.
@@ -109,7 +114,7 @@ impl Listener {
     pub(crate) fn unix() -> io::Result<Self> {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(ABSTRACT_NAME)?;
         let socket = UnixListener::bind_addr(&address).map(Bound::Unix)?;
-        Ok(Self { socket, role: Role::Traffic })
+        Ok(Self { socket, role: Role::Traffic, waits: true })
     }
 
     fn accept(&self) -> Accepted {
@@ -138,105 +143,93 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<std::net::TcpListener
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::from(BACKLOG))?;
     Ok(socket.into())
 }
 
 impl Acceptor {
-    /// Makes the accept thread's poll; the waker is for the one who holds the other end of `stop`.
+    /// Takes the listeners; `open` is closed when they are.
+    pub(crate) fn new(listeners: Vec<Listener>, open: Sender<Infallible>) -> Self {
+        Self { listeners, at: 0, spare: spare_descriptor(), failed: 0, retry_at: None, _open: open }
+    }
+
+    /// Lets a poll tell of connections.
     ///
     /// # Errors
-    /// When the kernel has no descriptors for it.
-    pub(crate) fn new(
-        mut listeners: Vec<Listener>,
-        workers: Vec<Inbox>,
-        loads: Arc<Loads>,
-        stop: Receiver<()>,
-        (metrics, notices): (Arc<AcceptMetrics>, Arc<Notices>),
-    ) -> io::Result<(Self, Arc<Waker>)> {
-        let poll = Poll::new()?;
-        for (index, listener) in listeners.iter_mut().enumerate() {
+    /// When the kernel has no memory for it.
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Source::Listener(index).token();
             match &mut listener.socket {
-                Bound::Tcp(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
-                Bound::Unix(listener) => poll.registry().register(listener, Token(index), Interest::READABLE)?,
+                Bound::Tcp(listener) => registry.register(listener, token, Interest::READABLE)?,
+                Bound::Unix(listener) => registry.register(listener, token, Interest::READABLE)?,
             }
         }
-        let waker = Arc::new(Waker::new(poll.registry(), STOP)?);
-        let spare = spare_descriptor();
-        let _waker = Arc::clone(&waker);
-        Ok((Self { poll, listeners, workers, loads, turn: 0, spare, stop, metrics, notices, _waker }, waker))
+        Ok(())
     }
 
-    /// Accepts until it is told to stop; then those that still wait, and no more.
-    ///
-    /// # Errors
-    /// When the poll fails.
-    pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(8);
-        let (mut patience, mut exhausted) = (None, false);
-        loop {
-            if let Err(error) = self.poll.poll(&mut events, patience)
-                && error.kind() != ErrorKind::Interrupted
-            {
-                return Err(error);
+    /// An event has told of connections at this listener.
+    pub(crate) fn note(&mut self, index: usize) {
+        self.listeners[index].waits = true;
+    }
+
+    /// When to accept again, if something may be waiting.
+    pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let waits = self.listeners.iter().any(|listener| listener.waits);
+        waits.then(|| self.retry_at.unwrap_or(now))
+    }
+
+    /// Takes what waits, one at a time and from all listeners in turn; `None`: nothing can be taken now.
+    pub(crate) fn accept(&mut self, now: Instant) -> Option<Arrival> {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.retry_at = None;
+        for _ in 0..self.listeners.len() {
+            self.at = (self.at + 1) % self.listeners.len();
+            if !self.listeners[self.at].waits {
+                continue;
             }
-            let stops = self.stop.try_recv() == Err(TryRecvError::Disconnected);
-            // No event tells of connections that were waiting before, when there was no descriptor for them.
-            let all = stops || patience.is_some();
-            for index in 0..self.listeners.len() {
-                if all || events.iter().any(|event| event.token() == Token(index)) {
-                    exhausted |= self.accept_all(index);
+            match self.listeners[self.at].accept() {
+                Accepted::Connection(client) => {
+                    self.failed = 0;
+                    return Some(Arrival::Client(client));
                 }
-            }
-            if stops {
-                return Ok(());
-            }
-            patience = std::mem::take(&mut exhausted).then_some(RETRY);
-        }
-    }
-
-    /// Accepts until none is waiting; returns whether some are that could not be accepted.
-    fn accept_all(&mut self, index: usize) -> bool {
-        let mut failed = 0;
-        while failed < FAILED_ACCEPTS {
-            match self.listeners[index].accept() {
-                Accepted::Connection(client) => self.assign(client),
-                Accepted::Failed => failed += 1,
-                Accepted::Nothing => return false,
-                Accepted::Exhausted if self.shed(index) => {}
-                Accepted::Exhausted => return true,
+                Accepted::Nothing => self.listeners[self.at].waits = false,
+                Accepted::Failed => return self.gone(now),
+                Accepted::Exhausted => return self.shed(now),
             }
         }
-        true
+        None
     }
 
-    /// Gives the connection to a worker.
-    fn assign(&mut self, client: Newcomer) {
-        let (worker, place) = self.loads.assign(self.turn);
-        self.turn = worker + 1;
-        self.workers[worker].send(Message::Accepted { client, place });
-    }
-
-    /// Turns one connection away with the help of the spare descriptor; `false` when even that did not work.
-    fn shed(&mut self, index: usize) -> bool {
-        if self.spare.take().is_none() {
-            self.spare = spare_descriptor();
-            return self.spare.is_some();
+    fn gone(&mut self, now: Instant) -> Option<Arrival> {
+        self.failed += 1;
+        if self.failed < FAILED_ACCEPTS {
+            return Some(Arrival::Gone);
         }
-        let shed = match self.listeners[index].accept() {
-            Accepted::Connection(client) => {
-                turn_away(client.stream);
-                self.metrics.shed.count();
-                let kind = Fault::Exhausted.blame().kind();
-                let what = format_args!("{}: connections are turned away", Fault::Exhausted);
-                self.notices.write(kind, Level::Warn, Instant::now(), what);
-                true
+        self.failed = 0;
+        self.retry_at = Some(now + RETRY);
+        None
+    }
+
+    /// Turns a connection away with the help of the spare descriptor; when even that does not work it waits.
+    fn shed(&mut self, now: Instant) -> Option<Arrival> {
+        let turned_away = self.spare.take().is_some() && {
+            match self.listeners[self.at].accept() {
+                Accepted::Connection(client) => {
+                    turn_away(client.stream);
+                    true
+                }
+                Accepted::Failed | Accepted::Nothing | Accepted::Exhausted => false,
             }
-            Accepted::Failed => true,
-            Accepted::Nothing | Accepted::Exhausted => false,
         };
         self.spare = spare_descriptor();
-        shed
+        if turned_away {
+            return Some(Arrival::TurnedAway);
+        }
+        self.retry_at = Some(now + RETRY);
+        None
     }
 }
 

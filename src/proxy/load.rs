@@ -1,6 +1,6 @@
 //! How the workers are loaded: what each lets the others see, and who gets a new connection.
 //!
-//! A worker writes its [`Load`] once per wake-up; nobody waits for anybody to read it, so the accept thread sees a moment
+//! A worker writes its [`Load`] once per wake-up; nobody waits for anybody to read it, so the one that accepts sees a moment
 //! ago. What it decides on that is only where to ask first.
 //!
 //! Not here: who closes what.

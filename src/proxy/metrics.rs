@@ -108,18 +108,10 @@ pub(crate) struct WorkerMetrics {
     pub(crate) probes: Labelled<Code>,
 }
 
-/// The accept thread's counters.
-#[derive(Debug, Default)]
-pub(crate) struct AcceptMetrics {
-    /// Connections turned away for want of a descriptor.
-    pub(crate) shed: Counter,
-}
-
 /// The whole proxy's.
 #[derive(Debug)]
 pub(crate) struct ProxyMetrics {
     workers: Vec<Arc<WorkerMetrics>>,
-    accept: Arc<AcceptMetrics>,
     loads: Arc<Loads>,
 }
 
@@ -186,17 +178,12 @@ impl ProxyMetrics {
     /// For so many workers.
     pub(crate) fn new(workers: usize, loads: Arc<Loads>) -> Self {
         let workers = (0..workers).map(|_| Arc::default()).collect();
-        Self { workers, accept: Arc::default(), loads }
+        Self { workers, loads }
     }
 
     /// One worker's.
     pub(crate) fn of(&self, worker: usize) -> Arc<WorkerMetrics> {
         Arc::clone(&self.workers[worker])
-    }
-
-    /// The accept thread's.
-    pub(crate) fn of_accept(&self) -> Arc<AcceptMetrics> {
-        Arc::clone(&self.accept)
     }
 
     fn sum(&self, counter: impl Fn(&WorkerMetrics) -> &Counter) -> u64 {
@@ -223,8 +210,7 @@ impl ProxyMetrics {
     }
 
     fn of_requests(&self) -> Vec<Family> {
-        let mut rejected = self.labelled(|worker| &worker.rejected);
-        rejected[Reason::OutOfDescriptors.index()].1 += self.accept.shed.read();
+        let rejected = self.labelled(|worker| &worker.rejected);
         let errors = self.labelled(|worker| &worker.upstream_errors);
         vec![
             Family::counters(
@@ -352,12 +338,11 @@ mod tests {
             metrics.of(worker).rejected.count(Reason::OutOfDescriptors);
             metrics.of(worker).duration.observe(1);
         }
-        metrics.of_accept().shed.count();
         let text = crate::ops::metrics::text::Format::Prometheus.write(&metrics.families());
         for line in [
             "kserve_agent_requests_total{code=\"2xx\"} 2\n",
             "kserve_agent_requests_in_flight 2\n",
-            "kserve_agent_requests_rejected_total{reason=\"out_of_descriptors\"} 3\n",
+            "kserve_agent_requests_rejected_total{reason=\"out_of_descriptors\"} 2\n",
             "kserve_agent_request_duration_seconds_count 2\n",
             "kserve_agent_connections_limit 10\n",
         ] {

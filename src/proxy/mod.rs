@@ -1,9 +1,10 @@
-//! The data plane: one worker per processor, each with its own connections, and the thread that accepts for them.
+//! The data plane: one worker per processor, each with its own connections; the first accepts for all.
 //!
 //! | module | what |
 //! |---|---|
-//! | `listener` | the accept thread |
-//! | `worker` | a worker's thread: poll, inbox, deadlines |
+//! | `worker` | a worker's thread: where it waits, and who gets what happened |
+//! | `listener` | every listener, and what waits at them |
+//! | `inbox` | what other threads tell a worker |
 //! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
 //! | `batch`, `collect`, `batch_heads` | requests to be batched: collected, handed over, answered |
 //! | `resend` | which requests are sent a second time |
@@ -30,6 +31,7 @@ pub(crate) mod connection;
 pub mod exchange;
 pub mod fault;
 pub mod headers;
+pub(crate) mod inbox;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod metrics;

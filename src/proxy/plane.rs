@@ -328,17 +328,23 @@ pub(crate) enum SendFrom {
 pub(crate) enum Source {
     /// The worker's inbox.
     Inbox,
+    /// A listener, by its number.
+    Listener(usize),
     /// A client's connection, by its slot.
     Client(usize),
     /// A connection to the server, by its slot.
     Upstream(usize),
 }
 
+/// Tokens that no slot can have.
+const FIRST_LISTENER: usize = usize::MAX / 2 + 1;
+
 impl Source {
     /// What the token of an event stands for.
     pub(crate) fn of(Token(token): Token) -> Self {
         match token {
             usize::MAX => Self::Inbox,
+            FIRST_LISTENER.. => Self::Listener(token - FIRST_LISTENER),
             _ if token.is_multiple_of(2) => Self::Client(token / 2),
             _ => Self::Upstream(token / 2),
         }
@@ -348,6 +354,7 @@ impl Source {
     pub(crate) fn token(self) -> Token {
         Token(match self {
             Self::Inbox => usize::MAX,
+            Self::Listener(index) => FIRST_LISTENER + index,
             Self::Client(key) => key * 2,
             Self::Upstream(key) => key * 2 + 1,
         })

@@ -11,76 +11,40 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
 use super::admit::Newcomer;
 use super::connection::Phase;
 use super::fault::Fault;
+use super::inbox::{Inbox, Letters, Message};
+use super::listener::{Acceptor, Arrival, BACKLOG};
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
 use super::waiting::deadline;
-use crate::batcher::answer::Answer;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 256;
-
-/// What a worker is told by other threads.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// A client has connected.
-    Accepted {
-        /// Its connection.
-        client: Newcomer,
-        /// How it comes to its place.
-        place: Place,
-    },
-    /// The container probe has a result for the connection in this slot.
-    Probed { key: usize, serial: u64, passed: bool },
-    /// The batched request of the connection in this slot has an answer.
-    Answered { key: usize, serial: u64, answer: Answer },
-    /// The shutdown goes on to this.
-    Drain(Drain),
-}
-
-/// Where other threads leave messages for a worker.
-#[derive(Debug, Clone)]
-pub(crate) struct Inbox {
-    sender: Sender<Message>,
-    waker: Arc<Waker>,
-    is_woken: Arc<AtomicBool>,
-}
+/// Connections accepted before the others have their turn: a flood of them must not starve those that are there.
+const ACCEPTS_AT_ONCE: usize = 64;
 
 /// A worker that is ready to run on its own thread.
 pub(crate) struct Worker {
     poll: Poll,
     plane: Plane,
-    inbox: Receiver<Message>,
-    /// A wake-up is under way that will find every message sent before it is taken back. INVARIANT: taken back before
-    /// the inbox is emptied, set only behind a message, so no message is without a wake-up.
-    is_woken: Arc<AtomicBool>,
+    inbox: Letters,
     /// All workers' inboxes, this one's included, in order.
     peers: Vec<Inbox>,
     /// The other list of those that have more to do: one is filled while the other is served.
     spare: Vec<usize>,
-    /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
-    _waker: Arc<Waker>,
+    /// The listeners, for the one worker that accepts for all.
+    acceptor: Option<Acceptor>,
+    /// Where the search for the worker of the next connection begins.
+    turn: usize,
     /// The agent's start, from which [`Loads`] counts.
     epoch: Instant,
-}
-
-impl Inbox {
-    /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
-    pub(crate) fn send(&self, message: Message) {
-        if self.sender.send(message).is_ok() && !self.is_woken.swap(true, Ordering::SeqCst) {
-            // It fails only if the kernel has lost the poll, and with it the worker.
-            let _ = self.waker.wake();
-        }
-    }
 }
 
 impl Worker {
@@ -90,13 +54,21 @@ impl Worker {
     /// When the kernel has no descriptors for them.
     pub(crate) fn new(setup: Setup, loads: Arc<Loads>, epoch: Instant) -> io::Result<(Self, Inbox)> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), Source::Inbox.token())?);
-        // Bounded by what may be under way: connections by the descriptors, results by the connections that wait.
-        let (sender, inbox) = crossbeam_channel::unbounded();
+        let waker = Waker::new(poll.registry(), Source::Inbox.token())?;
+        let (handle, inbox) = Inbox::new(waker);
         let plane = Plane::new(poll.registry().try_clone()?, setup, loads);
-        let is_woken = Arc::new(AtomicBool::new(false));
-        let handle = Inbox { sender, waker: Arc::clone(&waker), is_woken: Arc::clone(&is_woken) };
-        Ok((Self { poll, plane, inbox, is_woken, peers: Vec::new(), spare: Vec::new(), _waker: waker, epoch }, handle))
+        let worker = Self { poll, plane, inbox, peers: Vec::new(), spare: Vec::new(), acceptor: None, turn: 0, epoch };
+        Ok((worker, handle))
+    }
+
+    /// Makes it the worker that accepts for all.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it.
+    pub(crate) fn listen(&mut self, mut acceptor: Acceptor) -> io::Result<()> {
+        acceptor.register(self.poll.registry())?;
+        self.acceptor = Some(acceptor);
+        Ok(())
     }
 
     /// Serves until the shutdown is complete. `peers`: all workers' inboxes, in order.
@@ -115,6 +87,7 @@ impl Worker {
             self.plane.now = Instant::now();
             let has_messages = events.iter().fold(false, |has_messages, event| self.dispatch(event) | has_messages);
             // After the events: a new connection in the slot of one that has just closed must not get its event.
+            self.accept(ACCEPTS_AT_ONCE);
             if has_messages {
                 self.take_messages();
             }
@@ -136,7 +109,8 @@ impl Worker {
             Drain::Finish(until) => Some(until),
             Drain::No | Drain::Quiet | Drain::Closing => None,
         };
-        let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish];
+        let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.next_due(self.plane.now));
+        let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish, accept];
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(self.plane.now))
     }
 
@@ -144,6 +118,11 @@ impl Worker {
     fn dispatch(&mut self, event: &Event) -> bool {
         match Source::of(event.token()) {
             Source::Inbox => return true,
+            Source::Listener(index) => {
+                if let Some(acceptor) = &mut self.acceptor {
+                    acceptor.note(index);
+                }
+            }
             Source::Client(key) => self.guard(Some(key), |plane| plane.on_client(key, event)),
             Source::Upstream(key) => {
                 let owner = self.plane.upstreams.get(key).and_then(|upstream| upstream.owner);
@@ -165,8 +144,8 @@ impl Worker {
     }
 
     fn take_messages(&mut self) {
-        self.is_woken.store(false, Ordering::SeqCst);
-        while let Ok(message) = self.inbox.try_recv() {
+        self.inbox.open();
+        while let Some(message) = self.inbox.next() {
             match message {
                 Message::Accepted { client, place } => self.admit(client, place),
                 Message::Probed { key, serial, passed } => {
@@ -177,6 +156,29 @@ impl Worker {
                 }
                 Message::Drain(drain) => self.begin_drain(drain),
             }
+        }
+    }
+
+    /// Accepts what waits, so many at most, and gives each to the worker that has the fewest.
+    fn accept(&mut self, most: usize) {
+        for _ in 0..most {
+            let arrival = self.acceptor.as_mut().and_then(|acceptor| acceptor.accept(self.plane.now));
+            match arrival {
+                Some(Arrival::Client(client)) => self.assign(client),
+                Some(Arrival::TurnedAway) => self.plane.note_fault(Fault::Exhausted),
+                Some(Arrival::Gone) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn assign(&mut self, client: Newcomer) {
+        let (worker, place) = self.plane.loads.assign(self.turn);
+        self.turn = worker + 1;
+        if worker == self.plane.setup.worker {
+            self.admit(client, place);
+        } else {
+            self.peers[worker].send(Message::Accepted { client, place });
         }
     }
 
@@ -206,6 +208,11 @@ impl Worker {
 
     fn begin_drain(&mut self, drain: Drain) {
         self.plane.drain = drain;
+        if drain == Drain::Closing {
+            // Those that wait already, and no more.
+            self.accept(usize::from(BACKLOG));
+            self.acceptor = None;
+        }
         let keys: Vec<usize> = self.plane.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             match self.plane.connections[key].phase {
@@ -296,59 +303,5 @@ impl Plane {
             let flow = self.probed(key, passed);
             self.follow(key, flow);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-
-    use super::*;
-    use crate::ops::metrics::family::Sources;
-    use crate::ops::notice::Notices;
-    use crate::proxy::metrics::ProxyMetrics;
-
-    fn worker() -> (Worker, Inbox) {
-        let loads = Arc::new(Loads::new(1, 1));
-        let metrics = ProxyMetrics::new(1, Arc::clone(&loads));
-        let setup = Setup {
-            server: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
-            authority: String::new(),
-            upstream_timeout: None,
-            prober: None,
-            batcher: None,
-            worker: 0,
-            metrics: metrics.of(0),
-            sources: Sources::new(Vec::new()),
-            notices: Arc::new(Notices::new(Instant::now())),
-        };
-        Worker::new(setup, loads, Instant::now()).unwrap()
-    }
-
-    #[test]
-    fn messages_sent_at_the_same_time_wake_the_worker() {
-        let (mut worker, inbox) = worker();
-        let mut events = Events::with_capacity(8);
-        let barrier = Barrier::new(3);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    for _ in 0..20_000 {
-                        barrier.wait();
-                        inbox.send(Message::Drain(Drain::Quiet));
-                        barrier.wait();
-                    }
-                });
-            }
-            for round in 0..20_000 {
-                barrier.wait();
-                barrier.wait();
-                worker.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-                let is_woken = events.iter().any(|event| Source::of(event.token()) == Source::Inbox);
-                assert!(is_woken, "round {round}: {} messages and no wake-up", worker.inbox.len());
-                worker.take_messages();
-                assert!(worker.inbox.is_empty());
-            }
-        });
     }
 }

@@ -40,12 +40,17 @@ fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
     assert!(lines < 50, "{lines} lines of log:\n{}", agent.log());
 }
 
-/// A thread's stack is 2 MiB of address space.
+/// Address space that a thread's stack takes.
+const STACK: u64 = 2 << 20;
+
 #[test]
 fn without_room_for_a_thread_a_batch_is_turned_away_and_the_next_is_not() {
     let server = Server::with(echo);
     let agent = batching_watched(&server, &["--max-latency=1"]);
-    let before = process::address_space_limit(agent.pid(), process::address_space(agent.pid()) + (1 << 20));
+    // What the worker keeps it has from now on.
+    assert_eq!(agent.ask(GET).status(), 200);
+    let room = STACK - 4096;
+    let before = process::address_space_limit(agent.pid(), process::address_space(agent.pid()) + room);
     let got = agent.ask(predict(&["1"]));
     assert_eq!((got.status(), got.text().as_str()), (503, "out of threads\n"), "{}", agent.log());
     assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"out_of_threads\"}"), 1);

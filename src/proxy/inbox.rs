@@ -1,0 +1,124 @@
+//! What other threads tell a worker, and how it wakes up for it.
+//!
+//! Not here: what it does then ([`super::worker`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+use mio::Waker;
+
+use super::admit::Newcomer;
+use super::load::Place;
+use super::plane::Drain;
+use crate::batcher::answer::Answer;
+
+/// What a worker is told by other threads.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A client has connected.
+    Accepted {
+        /// Its connection.
+        client: Newcomer,
+        /// How it comes to its place.
+        place: Place,
+    },
+    /// The container probe has a result for the connection in this slot.
+    Probed { key: usize, serial: u64, passed: bool },
+    /// The batched request of the connection in this slot has an answer.
+    Answered { key: usize, serial: u64, answer: Answer },
+    /// The shutdown goes on to this.
+    Drain(Drain),
+}
+
+/// Where other threads leave messages for a worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbox {
+    sender: Sender<Message>,
+    waker: Arc<Waker>,
+    is_woken: Arc<AtomicBool>,
+}
+
+/// The worker's end of its inbox.
+pub(super) struct Letters {
+    messages: Receiver<Message>,
+    /// A wake-up is under way that will find every message sent before it is taken back. INVARIANT: taken back before
+    /// the inbox is emptied, set only behind a message, so no message is without a wake-up.
+    is_woken: Arc<AtomicBool>,
+    /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
+    _waker: Arc<Waker>,
+}
+
+impl Inbox {
+    /// Both ends; the waker is of the worker's poll.
+    pub(super) fn new(waker: Waker) -> (Self, Letters) {
+        // Bounded by what may be under way: connections by the descriptors, results by the connections that wait.
+        let (sender, messages) = crossbeam_channel::unbounded();
+        let waker = Arc::new(waker);
+        let is_woken = Arc::new(AtomicBool::new(false));
+        let inbox = Self { sender, waker: Arc::clone(&waker), is_woken: Arc::clone(&is_woken) };
+        (inbox, Letters { messages, is_woken, _waker: waker })
+    }
+
+    /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
+    pub(crate) fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() && !self.is_woken.swap(true, Ordering::SeqCst) {
+            // It fails only if the kernel has lost the poll, and with it the worker.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+impl Letters {
+    /// Before the messages are taken.
+    pub(super) fn open(&self) {
+        self.is_woken.store(false, Ordering::SeqCst);
+    }
+
+    /// The next message.
+    pub(super) fn next(&self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn messages_sent_at_the_same_time_wake_the_worker() {
+        let mut poll = Poll::new().unwrap();
+        let (inbox, letters) = Inbox::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut events = Events::with_capacity(8);
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        barrier.wait();
+                        inbox.send(Message::Drain(Drain::Quiet));
+                        barrier.wait();
+                    }
+                });
+            }
+            for round in 0..20_000 {
+                barrier.wait();
+                barrier.wait();
+                poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                assert!(!events.is_empty(), "round {round}: {} messages and no wake-up", letters.messages.len());
+                letters.open();
+                while letters.next().is_some() {}
+                assert!(letters.is_empty());
+            }
+        });
+    }
+}
