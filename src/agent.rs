@@ -6,7 +6,6 @@
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
-//! | `admin`, tiny_http's | told to stop at the end; nobody joins it |
 //! | main | all of these have ended |
 //!
 //! The main thread waits for signals and drives the drain (SPEC D):
@@ -32,13 +31,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 pub use self::parts::Error;
-use self::parts::{DOWN, Prober, listen, spawn, spawn_admin, spawn_batcher};
+use self::parts::{DOWN, Prober, listen, spawn, spawn_batcher};
 use self::shared::Shared;
 use crate::batcher::{self, Batcher};
 use crate::config::{Config, FINISH_TIMEOUT};
 use crate::ops::build::{NAME, VERSION};
+use crate::ops::limits;
 use crate::ops::metrics::process::count_panics;
-use crate::ops::{admin, limits};
 use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Acceptor;
 use crate::proxy::plane::{Drain, Setup};
@@ -52,7 +51,6 @@ struct Threads {
     open: Receiver<Infallible>,
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
-    admin: Option<admin::Stop>,
 }
 
 /// What made the main thread's wait end.
@@ -121,6 +119,7 @@ impl Threads {
         let batcher = config.batcher.as_ref();
         let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
         let shared = Shared::new(count, max_connections, batcher.as_ref().map(|(handle, _)| handle), epoch);
+        let status = shared.status(config, (count, !processors.is_empty()), batcher.as_ref().map(|(_, own)| own));
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
@@ -131,7 +130,7 @@ impl Threads {
                 batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
                 worker: number,
                 metrics: shared.proxy.of(number),
-                sources: shared.sources.clone(),
+                status: Arc::clone(&status),
                 notices: Arc::clone(&shared.notices),
             };
             made.push(Worker::new(setup, Arc::clone(&shared.loads), epoch).map_err(Error::of("worker"))?);
@@ -154,11 +153,9 @@ impl Threads {
             workers.push((inbox, thread));
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
-        let status = shared.status(config, (count, !processors.is_empty()), batcher.as_ref().map(|(_, own)| own));
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
         log::info!("configuration: {}", status.config);
-        let admin = spawn_admin(config, status, notify)?;
-        Ok(Self { workers, shared, open, prober, batcher, admin })
+        Ok(Self { workers, shared, open, prober, batcher })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
@@ -187,8 +184,6 @@ impl Threads {
         }
         // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
         drop(self.prober);
-        // Its thread ends by itself; a browser that takes nothing must not hold the process.
-        drop(self.admin);
         self.shared.say_what_was_left_out();
         true
     }

@@ -388,3 +388,7 @@ pub const BATCH_MESSAGES_AT_ONCE: usize = 1024;
 
 /// Lists and objects inside each other in a JSON body: what Go's `encoding/json` takes.
 pub const JSON_DEPTH: usize = 10_000;
+
+/// Connections to `--metrics-port` and `--admin-port`, apart from those of clients: a few scrapers, and a browser's six.
+/// When there are as many, the oldest makes room.
+pub const OPERATOR_CONNECTIONS: usize = 16;

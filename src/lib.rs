@@ -26,7 +26,6 @@
 //! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
-//! | `admin` | 0 or 1, and tiny_http's six | the status page | – | told to stop; nobody joins it |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
 //! workers, no allocation in the steady state. The first worker accepts, and gives a new
@@ -36,7 +35,7 @@
 //!
 //! ```text
 //!  accept ─▶ worker ─▶ read into the worker's one buffer ─▶ head parsed in place
-//!                         ├─ on the metrics port ─▶ answered with what all parts have counted
+//!                         ├─ on an operator's port ─▶ answered with what all parts have counted, or the status page
 //!                         ├─ a probe ─▶ answered, or parked until the prober's result
 //!                         ├─ HTTP/2 preface ─▶ tunnel
 //!                         ├─ to be batched ─▶ body collected, instances found ─▶ batcher

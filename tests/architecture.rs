@@ -11,7 +11,7 @@ const LAYERS: [&str; 7] = ["agent", "cli", "proxy", "batcher", "ops", "http1", "
 const PROXY: [&[&str]; 11] = [
     &["worker"],
     &["inbox", "listener"],
-    &["receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "scrape", "admit", "account", "plane"],
+    &["receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "operator", "admit", "account", "plane"],
     &["connection"],
     &["collect"],
     &["batch_heads"],

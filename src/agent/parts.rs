@@ -13,9 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::batcher::batch::Ticket;
 use crate::batcher::{self, Batcher, Outbox};
 use crate::config::{Config, ContainerProbe, PROBES_WAITING, Probe};
-use crate::ops::admin::{self, Admin};
 use crate::ops::probe;
-use crate::ops::status::Status;
 use crate::proxy::connection::Role;
 use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Listener;
@@ -62,26 +60,13 @@ pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
             Err(error) => log::warn!("no metrics, as port {port} (--metrics-port) is not to be had: {error}"),
         }
     }
+    if let Some(port) = config.admin_port {
+        match Listener::loopback(port.get(), Role::Admin) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => log::warn!("no status page, as port {port} (--admin-port) is not to be had: {error}"),
+        }
+    }
     Ok(listeners)
-}
-
-/// Starts the status page's thread, which requests do not depend on: a taken port or a bug there ends nothing else.
-pub(super) fn spawn_admin(config: &Config, status: Status, notify: &UnixStream) -> Result<Option<admin::Stop>, Error> {
-    let Some(port) = config.admin_port else { return Ok(None) };
-    let (admin, stop) = match Admin::bind(port.get()) {
-        Ok(bound) => bound,
-        Err(error) => {
-            log::warn!("no status page, as port {port} (--admin-port) is not to be had: {error}");
-            return Ok(None);
-        }
-    };
-    spawn("admin", notify, move || {
-        if catch_unwind(AssertUnwindSafe(|| admin.run(&status))).is_err() {
-            log::error!("the status page has ended; requests go on");
-        }
-        Ok(())
-    })?;
-    Ok(Some(stop))
 }
 
 /// The prober's inbox, made before the workers who send to it.

@@ -41,9 +41,9 @@ impl Shared {
     }
 
     /// What the status page shows.
-    pub(super) fn status(&self, config: &Config, workers: (usize, bool), batcher: Option<&Batcher>) -> Status {
+    pub(super) fn status(&self, config: &Config, workers: (usize, bool), batcher: Option<&Batcher>) -> Arc<Status> {
         let config = resolved(config, workers, self.loads.max_connections(), batcher);
-        Status { config, sources: self.sources.clone(), process: Arc::clone(&self.process) }
+        Arc::new(Status { config, sources: self.sources.clone(), process: Arc::clone(&self.process) })
     }
 
     /// At the end, so that no failure goes without a trace.

@@ -21,6 +21,7 @@ use super::metrics::CallMetrics;
 use super::transport::WireConnector;
 use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
 use crate::ops::limits::is_exhausted;
+use crate::ops::random;
 
 /// A client of the model server with one connection.
 pub(super) struct Client {
@@ -83,6 +84,10 @@ impl Client {
         let began = Instant::now();
         let response = self.agent.run(request).map_err(failure)?;
         let (head, mut body) = response.into_parts();
+        // Nobody asked for another protocol.
+        if head.status.is_informational() {
+            return Err(Failure::Garbage(format!("status {}", head.status.as_u16())));
+        }
         let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure_of_body)?;
         self.metrics.duration.observe_duration(began.elapsed());
         Ok(Response {
@@ -99,7 +104,7 @@ impl Client {
 /// A name for a batch: a UUID of version 4.
 pub(super) fn batch_id() -> [u8; 36] {
     let mut text = [0; 36];
-    uuid::Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    random::uuid().hyphenated().encode_lower(&mut text);
     text
 }
 

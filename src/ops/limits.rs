@@ -7,11 +7,11 @@ use std::num::NonZeroUsize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::config::{Pin, THREADS_DEFAULT_MAX};
+use crate::config::{OPERATOR_CONNECTIONS, Pin, THREADS_DEFAULT_MAX};
 
-/// Descriptors that are not connections: standard streams, signals, listeners, the prober's, the batcher's, the status
-/// page's; 20 were counted, and a browser opens six more.
-const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that are not connections: standard streams, signals, listeners, the prober's, the batcher's; 18 were
+/// counted.
+const RESERVED_DESCRIPTORS: u64 = 20 + OPERATOR_CONNECTIONS as u64;
 /// Descriptors of one worker: its poll, its waker, its end of the main thread's pipe; 4 were counted.
 const WORKER_DESCRIPTORS: u64 = 4;
 
@@ -104,11 +104,11 @@ mod tests {
 
     #[test]
     fn each_connection_has_two_descriptors() {
-        assert_eq!(max_connections(None, 64, 2), 12);
-        assert_eq!(max_connections(None, 64, 4), 8);
+        assert_eq!(max_connections(None, 64, 2), 10);
+        assert_eq!(max_connections(None, 64, 4), 6);
         assert_eq!(max_connections(None, 10, 1), 1);
         assert_eq!(max_connections(NonZeroUsize::new(5), 64, 2), 5);
-        assert_eq!(max_connections(NonZeroUsize::new(500), 64, 2), 12);
+        assert_eq!(max_connections(NonZeroUsize::new(500), 64, 2), 10);
     }
 
     #[test]

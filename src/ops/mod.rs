@@ -1,10 +1,11 @@
 //! What keeps the agent running in a pod: the container probe, metrics, the status page, and the limits of the process.
 
-pub(crate) mod admin;
 pub(crate) mod build;
 mod grpc_health;
 pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod notice;
+pub(crate) mod page;
 pub(crate) mod probe;
+pub(crate) mod random;
 pub(crate) mod status;

@@ -4,10 +4,12 @@
 
 use super::buffer::Unsent;
 use super::connection::{Connection, Phase, Role};
+use super::fault::Fault;
 use super::headers::Peer;
 use super::plane::{Plane, Source};
 use super::socket::{Socket, Stream};
 use super::waiting::deadline;
+use crate::config::OPERATOR_CONNECTIONS;
 
 /// A connection that was just accepted.
 #[derive(Debug)]
@@ -20,17 +22,26 @@ pub(crate) struct Newcomer {
 }
 
 impl Plane {
-    /// Closes the connection that has been idle longest, unless there is room by now. `false`: none is idle.
+    /// Closes connections that have been idle longest until there is room. `false`: none is idle.
     pub(super) fn make_room(&mut self) -> bool {
-        if !self.loads.is_over() {
-            return true;
-        }
-        let idle = self.deadlines.oldest(deadline::KEEP_ALIVE);
-        if let Some(idle) = idle {
+        while self.loads.is_over() {
+            let Some(idle) = self.deadlines.oldest(deadline::KEEP_ALIVE) else { return false };
             self.close(idle);
             self.note_eviction();
         }
-        idle.is_some()
+        true
+    }
+
+    /// Takes a connection to one of the operators' ports over. They have places of their own, so that clients can't
+    /// keep them out, nor they clients; the newest has one in any case.
+    pub(super) fn insert_operator(&mut self, client: Newcomer) -> Option<usize> {
+        if self.operators >= OPERATOR_CONNECTIONS {
+            let operators = self.connections.iter().filter(|(_, connection)| connection.role != Role::Traffic);
+            let oldest = operators.min_by_key(|(_, connection)| connection.serial).map(|(key, _)| key);
+            oldest.into_iter().for_each(|key| self.close(key));
+        }
+        self.operators += 1;
+        self.insert(client)
     }
 
     /// Takes a connection over; its slot, unless the kernel has no room for it.
@@ -57,12 +68,15 @@ impl Plane {
                     is_used: false,
                     is_queued: false,
                 });
-                self.setup.metrics.connections.count();
+                if role == Role::Traffic {
+                    self.setup.metrics.connections.count();
+                }
                 Some(key)
             }
-            Err(error) => {
-                log::warn!("a connection could not be served: {error}");
-                self.load().has_lost_one();
+            // The kernel has no memory for it, or no room in its table of polls.
+            Err(_) => {
+                self.note_fault(Fault::Exhausted);
+                self.leaves(role);
                 None
             }
         }

@@ -64,9 +64,9 @@ pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, version: Version,
             write(out, &message, version, connection);
         }
         Answer::Failed(failure) => {
-            let field = (failure.status() == 503).then_some(("Retry-After", &b"1"[..]));
+            let fields = if failure.status() == 503 { headers::COME_AGAIN } else { &[] };
             let text = format!("{failure}\n");
-            let answer = headers::Answer { field, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
+            let answer = headers::Answer { fields, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
             headers::write_answer(out, answer, version, connection, false);
         }
     }

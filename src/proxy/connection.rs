@@ -56,6 +56,8 @@ pub(crate) enum Role {
     Traffic,
     /// `--metrics-port`: the agent answers.
     Metrics,
+    /// `--admin-port`: the same.
+    Admin,
 }
 
 /// What a client's connection is doing.

@@ -71,14 +71,16 @@ pub(crate) struct Parked {
 pub(crate) struct Answer<'a> {
     /// The status.
     pub(crate) status: u16,
-    /// One more field.
-    pub(crate) field: Option<(&'static str, &'a [u8])>,
+    /// More fields.
+    pub(crate) fields: &'a [(&'static str, &'a [u8])],
     /// What the body is.
     pub(crate) media: &'static str,
     /// The body.
     pub(crate) body: &'a [u8],
 }
 
+/// What a client is told for whom there is no room now.
+pub(super) const COME_AGAIN: &[(&str, &[u8])] = &[("Retry-After", b"1")];
 /// The agent's own texts.
 pub(crate) const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -93,7 +95,7 @@ impl Parked {
 impl<'a> Answer<'a> {
     /// A text and nothing else.
     pub(crate) const fn plain(status: u16, body: &'a [u8]) -> Self {
-        Self { status, field: None, media: PLAIN, body }
+        Self { status, fields: &[], media: PLAIN, body }
     }
 }
 
@@ -293,8 +295,8 @@ pub(crate) fn write_fault(out: &mut Vec<u8>, fault: Fault, version: Version, con
     let length = room - rest.len();
     let end = length.min(room - 1);
     line[end] = b'\n';
-    let field = (fault.status() == 503).then_some(("Retry-After", &b"1"[..]));
-    let answer = Answer { status: fault.status(), field, media: PLAIN, body: &line[..=end] };
+    let fields = if fault.status() == 503 { COME_AGAIN } else { &[] };
+    let answer = Answer { status: fault.status(), fields, media: PLAIN, body: &line[..=end] };
     write_answer(out, answer, version, connection, bodiless);
 }
 
@@ -309,7 +311,7 @@ pub(crate) fn write_answer(
     write_status(out, version, answer.status);
     out.extend_from_slice(reason(answer.status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    if let Some((name, value)) = answer.field {
+    for (name, value) in answer.fields {
         write_field(out, name, &[value]);
     }
     if !answer.body.is_empty() {

@@ -107,6 +107,15 @@ impl Listener {
         Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)), role, waits: true })
     }
 
+    /// Listens on the loopback.
+    ///
+    /// # Errors
+    /// When the port is taken or may not be used.
+    pub(crate) fn loopback(port: u16, role: Role) -> io::Result<Self> {
+        let listener = bind(Domain::IPV4, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        Ok(Self { socket: Bound::Tcp(TcpListener::from_std(listener)), role, waits: true })
+    }
+
     /// Listens on the abstract socket.
     ///
     /// # Errors

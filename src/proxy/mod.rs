@@ -10,7 +10,7 @@
 //! | `resend` | which requests are sent a second time |
 //! | `admit` | a connection comes to its worker |
 //! | `account`, `metrics` | what is counted, and when |
-//! | `scrape` | `--metrics-port` |
+//! | `operator` | `--metrics-port`, `--admin-port` |
 //! | `waiting` | deadlines: which one holds, what follows when it passes |
 //! | `load` | how loaded the workers are, and who gets a new connection |
 //! | `plane` | what a worker owns |
@@ -35,11 +35,11 @@ pub(crate) mod inbox;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod metrics;
+mod operator;
 pub(crate) mod plane;
 mod receive;
 mod relay;
 mod resend;
-mod scrape;
 mod socket;
 mod timers;
 mod tunnel;

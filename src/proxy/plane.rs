@@ -15,7 +15,7 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::buffer::Buffers;
-use super::connection::{Connection, Phase, Upstream};
+use super::connection::{Connection, Phase, Role, Upstream};
 use super::fault::Fault;
 use super::load::{Load, Loads};
 use super::metrics::WorkerMetrics;
@@ -28,8 +28,8 @@ use crate::config::{
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 use crate::ops::limits::is_exhausted;
-use crate::ops::metrics::family::Sources;
 use crate::ops::notice::Notices;
+use crate::ops::status::Status;
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
 /// without end.
@@ -52,6 +52,8 @@ pub(crate) struct Plane {
     /// When the model server began to fail, if nothing has come from it since.
     pub(crate) failing_since: Option<Instant>,
     pub(crate) serial: u64,
+    /// Connections of operators, which have a limit of their own.
+    pub(crate) operators: usize,
     pub(crate) registry: Registry,
     pub(crate) setup: Setup,
     pub(crate) loads: Arc<Loads>,
@@ -74,7 +76,7 @@ pub(crate) struct Setup {
     /// This worker's counters.
     pub(crate) metrics: Arc<WorkerMetrics>,
     /// Everybody's, for those who ask.
-    pub(crate) sources: Sources,
+    pub(crate) status: Arc<Status>,
     /// Which lines of the log are due.
     pub(crate) notices: Arc<Notices>,
 }
@@ -146,6 +148,7 @@ impl Plane {
             saw_request: false,
             failing_since: None,
             serial: 0,
+            operators: 0,
             registry,
             setup,
             loads,
@@ -254,7 +257,15 @@ impl Plane {
         if matches!(connection.phase, Phase::Tunnel(_)) {
             self.setup.metrics.tunnels_closed.count();
         }
-        self.load().has_lost_one();
+        self.leaves(connection.role);
+    }
+
+    /// A connection is gone, and its place is free.
+    pub(super) fn leaves(&mut self, role: Role) {
+        match role {
+            Role::Traffic => self.load().has_lost_one(),
+            Role::Metrics | Role::Admin => self.operators -= 1,
+        }
     }
 
     /// The connection to the server that became idle last.

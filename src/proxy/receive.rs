@@ -11,7 +11,7 @@
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::collect::{self, Collecting};
-use super::connection::{Closing, Phase, Role, Tunnel};
+use super::connection::{Closing, Phase, Role};
 use super::exchange::Exchange;
 use super::fault::Fault;
 use super::headers::{self, Answer, Connection as Field, Parked, Peer};
@@ -122,7 +122,8 @@ impl Plane {
             #[cfg(feature = "fault-injection")]
             Ok(Parsed::Complete(head)) if injects_fault(&head) => panic!("fault injected"),
             Ok(Parsed::Complete(head)) if !is_traffic => {
-                Found::Answered { closes: self.setup.scrape(&head, self.drain, out), length: head.length }
+                let closes = self.setup.operate(connection.role, &head, self.drain, out);
+                Found::Answered { closes, length: head.length }
             }
             Ok(Parsed::Complete(head)) => self
                 .setup
@@ -244,7 +245,11 @@ impl Plane {
         let connection = &mut self.connections[key];
         let Buffers { read, pool, .. } = &mut self.buffers;
         pool.keep(&mut connection.input, &read[rest_at..end]);
-        self.answered(key)
+        // What an operator gets is work: after each answer the others have their turn.
+        match (connection.role, self.answered(key)) {
+            (Role::Metrics | Role::Admin, Flow::Next) => Flow::Yield,
+            (_, flow) => flow,
+        }
     }
 
     /// Sends the answer in `out` and waits for the next request.
@@ -295,26 +300,6 @@ impl Plane {
         if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) }
     }
 
-    /// Makes the connection a tunnel and sends what has come so far into it.
-    fn open_tunnel(&mut self, key: usize, end: usize) -> Flow {
-        self.saw_request = true;
-        let Buffers { read, out, .. } = &mut self.buffers;
-        out.clear();
-        out.extend_from_slice(&read[READ_AT..end]);
-        self.become_tunnel(key);
-        match self.dispatch_new(key) {
-            Ok(()) => Flow::Next,
-            // There is no HTTP/1 answer to HTTP/2.
-            Err(_) => Flow::Close,
-        }
-    }
-
-    /// From now on the connection's bytes pass as they are.
-    pub(super) fn become_tunnel(&mut self, key: usize) {
-        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
-        self.setup.metrics.tunnels_opened.count();
-    }
-
     /// Carries out what a step outside [`Plane::drive`] has led to.
     pub(super) fn follow(&mut self, key: usize, flow: Flow) {
         match flow {
@@ -332,6 +317,7 @@ impl super::plane::Setup {
         let value = head.fields.first(Kind::NetworkProbe);
         let is_health_check = head.fields.first(Kind::UserAgent).is_some_and(is_prober);
         let mut text = Vec::new();
+        let of_hash;
         let answer = match value {
             _ if is_health_check && drain != Drain::No => SHUTTING_DOWN,
             Some(b"queue") if is_health_check => return Some(Found::park(head)),
@@ -342,7 +328,10 @@ impl super::plane::Setup {
                 Answer::plain(400, &text)
             }
             Some(b"probe") => match head.fields.first(Kind::NetworkHash).filter(|hash| !hash.is_empty()) {
-                Some(hash) => Answer { field: Some(("K-Network-Hash", hash)), ..Answer::plain(200, b"") },
+                Some(hash) => {
+                    of_hash = [("K-Network-Hash", hash)];
+                    Answer { fields: &of_hash, ..Answer::plain(200, b"") }
+                }
                 None => Answer::plain(400, b"a probe request must contain a non-empty \"K-Network-Hash\" header\n"),
             },
             _ => return None,

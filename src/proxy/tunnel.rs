@@ -8,7 +8,8 @@
 use std::io::ErrorKind;
 
 use super::buffer::{Buffers, READ_AT, READ_END};
-use super::connection::Phase;
+use super::connection::{Phase, Tunnel};
+use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
 use super::relay::TURN_READS;
 use super::socket::Received;
@@ -23,11 +24,35 @@ enum Passed {
 }
 
 impl Plane {
+    /// Makes the connection a tunnel and sends what has come so far into it.
+    pub(super) fn open_tunnel(&mut self, key: usize, end: usize) -> Flow {
+        self.saw_request = true;
+        let Buffers { read, out, .. } = &mut self.buffers;
+        out.clear();
+        out.extend_from_slice(&read[READ_AT..end]);
+        self.become_tunnel(key);
+        match self.dispatch_new(key) {
+            Ok(()) => Flow::Next,
+            // There is no HTTP/1 answer to HTTP/2.
+            Err(fault) => {
+                self.note_fault(fault);
+                Flow::Close
+            }
+        }
+    }
+
+    /// From now on the connection's bytes pass as they are.
+    pub(super) fn become_tunnel(&mut self, key: usize) {
+        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
+        self.setup.metrics.tunnels_opened.count();
+    }
+
     /// Moves bytes both ways until both directions wait or have ended.
     pub(super) fn tunnel(&mut self, key: usize) -> Flow {
         for _ in 0..TURN_READS {
-            let (Ok(up), Ok(down)) = (self.tunnel_up(key), self.tunnel_down(key)) else {
-                return self.break_tunnel(key);
+            let (up, down) = match (self.tunnel_up(key), self.tunnel_down(key)) {
+                (Ok(up), Ok(down)) => (up, down),
+                (Err(kind), _) | (_, Err(kind)) => return self.break_tunnel(key, kind),
             };
             match (up, down) {
                 (Passed::End, Passed::End) => return Flow::Close,
@@ -39,7 +64,11 @@ impl Plane {
     }
 
     /// One side broke its connection: the other must not take that for an end.
-    fn break_tunnel(&self, key: usize) -> Flow {
+    fn break_tunnel(&mut self, key: usize, kind: ErrorKind) -> Flow {
+        let upstream = self.connections[key].upstream;
+        if upstream.is_some_and(|upstream| !self.upstreams[upstream].connected) {
+            self.note_fault(Fault::Connect(kind));
+        }
         let connection = &self.connections[key];
         connection.socket.reset_on_close();
         if let Some(upstream) = connection.upstream {

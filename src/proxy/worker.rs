@@ -17,7 +17,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
 use super::admit::Newcomer;
-use super::connection::Phase;
+use super::connection::{Phase, Role};
 use super::fault::Fault;
 use super::inbox::{Inbox, Letters, Message};
 use super::listener::{Acceptor, Arrival, BACKLOG};
@@ -173,6 +173,12 @@ impl Worker {
     }
 
     fn assign(&mut self, client: Newcomer) {
+        if client.role != Role::Traffic {
+            if let Some(key) = self.plane.insert_operator(client) {
+                self.guard(Some(key), |plane| plane.drive(key));
+            }
+            return;
+        }
         let (worker, place) = self.plane.loads.assign(self.turn);
         self.turn = worker + 1;
         if worker == self.plane.setup.worker {
@@ -276,7 +282,9 @@ impl Worker {
     }
 
     fn has_ended(&self) -> bool {
-        matches!(self.plane.drain, Drain::Finish(_)) && self.plane.connections.is_empty() && self.inbox.is_empty()
+        // An operator's connection holds nothing up.
+        let clients = self.plane.connections.len() - self.plane.operators;
+        matches!(self.plane.drain, Drain::Finish(_)) && clients == 0 && self.inbox.is_empty()
     }
 }
 

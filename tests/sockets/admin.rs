@@ -70,8 +70,12 @@ fn the_page_can_load_and_send_nothing_else() {
         let got = ask(&agent, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         assert_eq!((got.status(), got.field("content-type").as_deref()), (200, Some("text/html; charset=utf-8")));
         let policy = got.field("content-security-policy").unwrap();
-        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
         let nonce = policy.split("'nonce-").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        let whole = format!(
+            "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+             img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        assert_eq!(policy, whole);
         assert_eq!(got.text().matches(&format!("nonce=\"{nonce}\"")).count(), 2, "a style and a script");
         nonce
     });
@@ -114,6 +118,31 @@ fn the_page_is_on_the_loopback_alone() {
     let loopback = format!("{:08X}", u32::from_le_bytes(Ipv4Addr::LOCALHOST.octets()));
     assert!(listening.iter().any(|local| local.starts_with(&loopback)), "{listening:?}");
     assert!(!listening.iter().any(|local| local.starts_with("00000000")), "{listening:?}");
+}
+
+/// By another server's memory such a length ended the process.
+#[test]
+fn what_is_sent_to_the_page_costs_nothing_and_stops_nobody() {
+    let server = Server::good();
+    let agent = Agent::watched(server.port, &[]);
+    for length in ["5000", "99999999999999"] {
+        let mut client = Wire::connect(agent.admin_port);
+        client.send(format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"));
+        assert_eq!(client.response().status(), 405);
+        assert_eq!(ask(&agent, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status(), 200);
+    }
+}
+
+/// A client that hogs an operator's port makes room for the next one.
+#[test]
+fn the_newest_operator_has_a_place_in_any_case() {
+    let server = Server::good();
+    let agent = Agent::watched(server.port, &["--max-connections=1"]);
+    let _hogs: Vec<Wire> = (0..100).map(|_| Wire::connect(agent.metrics_port)).collect();
+    assert_eq!(agent.metrics().count("connections"), 0);
+    assert_eq!(status(&agent)["state"], "serving");
+    assert!(crate::support::process::descriptors(agent.pid()) < 60);
+    assert_eq!(agent.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
 }
 
 #[test]

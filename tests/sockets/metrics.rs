@@ -108,13 +108,13 @@ fn what_is_under_way_is_seen() {
     until("the server has all of them", || server.seen().len() == 5);
     let now = agent.metrics();
     let gauges = ["requests_in_flight", "upstream_connections", "connections"].map(|name| now.count(name));
-    // The sixth connection is the one that asks.
-    assert_eq!(gauges, [5, 5, 6]);
+    // The one that asks is not among them.
+    assert_eq!(gauges, [5, 5, 5]);
     (0..5).for_each(|_| release.send(()).unwrap());
     clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
     assert_counted(&agent, &before, &[("requests_total{code=\"2xx\"}", 5)]);
     drop(clients);
-    until("they are gone", || agent.metrics().count("connections") == 1);
+    until("they are gone", || agent.metrics().count("connections") == 0);
     // What a request took is at least what the server took for it.
     let now = agent.metrics();
     assert!(now.measure("request_duration_seconds_sum") >= now.measure("upstream_duration_seconds_sum"));
@@ -165,7 +165,7 @@ fn what_the_agent_refuses_is_counted_by_reason() {
 
 #[test]
 fn connections_over_the_limit_are_counted_as_evictions_or_as_turned_away() {
-    let (hold, held) = mpsc::channel::<()>();
+    let (hold_back, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let server = Server::start(move |mut peer: Peer| {
         while let Some(request) = peer.request() {
@@ -176,25 +176,20 @@ fn connections_over_the_limit_are_counted_as_evictions_or_as_turned_away() {
         }
     });
     let agent = Agent::watched(server.port, &["--max-connections=2", "--threads=1"]);
-    let mut scraper = Wire::connect(agent.metrics_port);
-    let mut look = || {
-        scraper.send(SCRAPE);
-        Metrics::of(&scraper.response())
-    };
-    let before = look();
+    let before = agent.metrics();
     assert_eq!(before.count("connections_limit"), 2);
-    let mut busy = agent.connect();
-    busy.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
-    until("the server has it", || server.seen().len() == 1);
-    // The idle one is the scraper's, which comes again.
-    assert_eq!(agent.ask(GET).status(), 200);
-    let mut second = agent.connect();
-    second.send("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n");
-    until("the server has that too", || server.seen().len() == 3);
-    let turned_away = agent.ask(GET);
-    assert_eq!(turned_away.status(), 503);
-    drop(hold);
-    assert_eq!((busy.response().status(), second.response().status()), (200, 200));
+    let mut idle = agent.connect();
+    idle.send(GET);
+    assert_eq!(idle.response().status(), 200);
+    let hold = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut busy = [agent.connect(), agent.connect()];
+    busy.iter_mut().for_each(|client| client.send(hold));
+    until("the server has both", || server.seen().len() == 3);
+    assert_eq!(agent.ask(GET).status(), 503);
+    // Operators have places of their own.
+    assert_eq!(agent.metrics().count("requests_in_flight"), 2);
+    drop(hold_back);
+    busy.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
     // The connections by which the test waits for the start may have been too many as well.
     let grown = agent.metrics().since(&before);
     assert!(grown["connections_evicted_total"] >= 1, "{grown:?}");
@@ -299,4 +294,14 @@ fn a_tunnel_is_one_request_and_open_until_it_ends() {
     client.close();
     let wanted = [("requests_total{code=\"1xx\"}", 1), ("tunnels_opened_total", 1)];
     assert_counted(&agent, &before, &wanted);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_counted_for_tunnels_too() {
+    let agent = Agent::watched(free_port(), &[]);
+    let mut client = agent.connect();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.rest();
+    until("it is counted", || agent.metrics().count("upstream_errors_total{kind=\"connect\"}") == 1);
+    assert!(agent.log().contains("model server: connection refused"), "{}", agent.log());
 }

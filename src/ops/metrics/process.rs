@@ -88,18 +88,26 @@ fn usage(started: f64) -> Vec<Family> {
     #[expect(clippy::cast_precision_loss, reason = "it is a measure")]
     let processor = processor.tv_sec as f64 + processor.tv_nsec as f64 / 1e9;
     let [size, resident] = memory().map_or([None; 2], |memory| memory.map(Some));
-    let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64);
     let gauge = |name, help, value: Option<u64>| Some(Family::gauge(name, help, value?));
     let real = |name, help, kind, value| Some(Family::of(name, help, kind, Value::Real(value)));
     let all = [
         real("process_cpu_seconds_total", "Processor time, user and system.", Kind::Counter, processor),
         gauge("process_resident_memory_bytes", "Memory in use.", resident),
         gauge("process_virtual_memory_bytes", "Address space.", size),
-        gauge("process_open_fds", "Open file descriptors.", open),
+        gauge("process_open_fds", "Open file descriptors.", open_descriptors()),
         gauge("process_max_fds", "File descriptors at most.", getrlimit(Resource::Nofile).current),
         real("process_start_time_seconds", "Start of the process, Unix time.", Kind::Gauge, started),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// A folder's size is its number of descriptors from Linux 6.2 on, which costs nothing; to count ten thousand of them
+/// takes milliseconds.
+fn open_descriptors() -> Option<u64> {
+    match fs::metadata("/proc/self/fd").ok()?.len() {
+        0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as u64),
+        count => Some(count),
+    }
 }
 
 /// Address space and memory in use, bytes (proc_pid_statm(5)).
