@@ -32,6 +32,8 @@ pub mod exchange;
 pub mod fault;
 pub mod headers;
 pub(crate) mod inbox;
+#[cfg(feature = "fault-injection")]
+mod injected;
 pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod metrics;

@@ -101,7 +101,6 @@ impl Plane {
     }
 
     /// Says what the bytes are, and writes what they lead to into `out`.
-    #[cfg_attr(feature = "fault-injection", expect(clippy::panic, reason = "what the feature is for"))]
     fn find(&mut self, key: usize, end: usize) -> Found {
         let connection = &self.connections[key];
         let Buffers { read, out, .. } = &mut self.buffers;
@@ -117,10 +116,11 @@ impl Plane {
         }
         let mut slots = Slots::new();
         out.clear();
-        match head::request(buf, &mut slots) {
+        let parsed = head::request(buf, &mut slots);
+        #[cfg(feature = "fault-injection")]
+        super::injected::fault(&parsed);
+        match parsed {
             Ok(Parsed::Partial) => Found::Partial,
-            #[cfg(feature = "fault-injection")]
-            Ok(Parsed::Complete(head)) if injects_fault(&head) => panic!("fault injected"),
             Ok(Parsed::Complete(head)) if !is_traffic => {
                 let closes = self.setup.operate(connection.role, &head, self.drain, out);
                 Found::Answered { closes, length: head.length }
@@ -363,12 +363,6 @@ impl Found {
 
 fn is_prober(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"kube-probe/") || user_agent.starts_with(b"Knative-Activator-Probe")
-}
-
-/// Whether a test asks for a panic here.
-#[cfg(feature = "fault-injection")]
-fn injects_fault(head: &RequestHead<'_, '_>) -> bool {
-    head.fields.iter().any(|(_, name, value)| name.eq_ignore_ascii_case("x-agent-fault") && value == b"panic")
 }
 
 /// Whether parsing can find more than it did when there were `seen` bytes: a line has ended or a limit is passed.
