@@ -13,6 +13,9 @@ MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
 SBOM := $(TARGET)/sbom/kserve-agent.cdx.json
+# What the benchmark adds: the agent that can be slowed on purpose, and the harness.
+FAULTY := $(TARGET)/bench/agent/$(HOST)/release/kserve-agent
+HARNESS := $(TARGET)/bench/build/release
 IMAGE ?= kserve-agent:latest
 # Python's compiled files go to target, not beside the tests.
 PYCACHE := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(TARGET)/pycache
@@ -39,7 +42,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-cases test-deploy test-page test-page-agent test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -125,18 +128,45 @@ image-test: $(CI_VENV_READY) $(RELEASE) $(SBOM) ## the image, built without a re
 	@.ci/tools podman runc
 	KSERVE_AGENT=$(RELEASE) SBOM=$(SBOM) $(PYCACHE) $(CI_VENV)/bin/python -m pytest --quiet tests/image $(PYTEST)
 
+# Some of it: make bench BENCH='--only batcher,self --rounds 7'. Another peer: BENCH="--peer 'Go agent=/path/agent
+# --port {port} --component-port {server}'". In under three minutes: make bench QUICK=1. The KServe SDK's server is
+# measured where its packages are: `make bench-kserve` installs them.
 .PHONY: bench
-bench: $(RELEASE) ## the proxy beside nginx and haproxy, as a Markdown table
-	@.ci/tools nginx haproxy wrk
-	python3 benches/proxy.py $(RELEASE) $(BENCH)
-
-# Some of it: make bench-batcher BENCH='--only iris,sweep --rounds 3'
-.PHONY: bench-batcher
-bench-batcher: $(RELEASE) $(VENV_READY) ## the batcher in front of servers with a known cost and of the KServe SDK's own
-	@.ci/tools wrk
+bench: $(RELEASE) $(FAULTY) $(HARNESS) ## the agent beside its peers: target/bench/report.html (half an hour; QUICK=1: 3 minutes)
+	@.ci/tools nginx haproxy wrk strace || true
+	@.ci/tools h2load=nghttp2-client || true
 	.ci/build --example model_server
-	python3 benches/batcher.py $(RELEASE) $(dir $(RELEASE))examples/model_server --python $(VENV)/bin/python \
-		--json $(TARGET)/bench/batcher.json $(BENCH)
+	ulimit -n $$(ulimit -Hn); $(HARNESS)/harness --agent $(RELEASE) --faulty-agent $(FAULTY) \
+		--model-server $(dir $(RELEASE))examples/model_server --baseline $(HARNESS)/baseline --peers benches/peers \
+		--kserve $(VENV)/bin/python,tests/real/iris_server.py --out $(TARGET)/bench $(if $(QUICK),--quick) $(BENCH)
+
+.PHONY: bench-self
+bench-self: ## whether this machine can tell the agent from itself slowed by 20 µs, and not from itself
+	$(MAKE) bench BENCH='--only self $(BENCH)'
+
+.PHONY: bench-kserve
+bench-kserve: $(VENV_READY) ## the batcher in front of the KServe SDK's own server
+	$(MAKE) bench BENCH='--only kserve $(BENCH)'
+
+# The pictures and tables of the README, from a whole run.
+.PHONY: bench-docs
+bench-docs: $(VENV_READY)
+	$(MAKE) bench BENCH='--pictures docs $(BENCH)'
+
+$(FAULTY): $(RELEASE)
+	CARGO_TARGET_DIR=$(TARGET)/bench/agent .ci/build --features fault-injection
+	@touch $@
+
+$(HARNESS): $(shell find benches/harness/src -type f) benches/harness/Cargo.toml benches/harness/Cargo.lock
+	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo build --locked --release --manifest-path benches/harness/Cargo.toml
+	@touch $@
+
+.PHONY: test-bench
+test-bench: ## the benchmark harness: format, lints, unit tests
+	cargo fmt --check --manifest-path benches/harness/Cargo.toml
+	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo clippy --locked --all-targets --manifest-path benches/harness/Cargo.toml \
+		-- --deny warnings
+	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo test --locked --manifest-path benches/harness/Cargo.toml
 
 .PHONY: clean
 clean:

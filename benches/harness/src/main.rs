@@ -1,0 +1,161 @@
+//! The agent measured beside its peers: starts them, drives them, judges what it promises, writes a report.
+//!
+//! Reading order: [`parts`] say what is measured; [`load`] and [`peer`] do it; [`model`] holds the figures; [`promises`]
+//! and [`verdict`] judge them; [`html`], [`markdown`] and [`plots`] show them. All but the first three are pure.
+//!
+//! Deliberately not here: load generators (wrk and h2load are), statistics beyond medians and quartiles, and any
+//! comparison with an earlier run: figures of two days on two machines say nothing of each other.
+
+mod chart;
+mod failure;
+mod html;
+mod load;
+mod machine;
+mod markdown;
+mod model;
+mod options;
+mod parse;
+mod parts;
+mod peer;
+mod plots;
+mod process;
+mod progress;
+mod promises;
+mod recipes;
+mod stats;
+mod verdict;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use failure::Failure;
+use model::Measured;
+use options::{Options, Part};
+use parts::{Bench, batcher, footprint, kserve, quota, traffic, trust};
+use progress::Progress;
+use promises::{Row, Verdict};
+use verdict::Finding;
+
+fn main() -> ExitCode {
+    match run(&argh::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // With standard error gone as well there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "\nharness: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    for tool in ["wrk", "h2load"] {
+        peer::find(tool)
+            .ok_or_else(|| Failure::new(format!("{tool} is not installed, and nothing else makes the load")))?;
+    }
+    let parts = Part::chosen(options.only.as_deref(), options.quick)?;
+    fs::create_dir_all(&options.out)?;
+    let folder = Scratch::new()?;
+    let (runs, seconds) = plan(options, &parts);
+    let measured = Measured { machine: machine::describe(options), ..Measured::default() };
+    let progress = Progress::new(runs, seconds);
+    let mut bench = Bench { options, folder: folder.0.clone(), measured, progress };
+    for part in &parts {
+        match part {
+            Part::Trust => trust::run(&mut bench)?,
+            Part::Footprint => footprint::run(&mut bench)?,
+            Part::Batcher => batcher::run(&mut bench)?,
+            Part::Kserve => kserve::run(&mut bench)?,
+            Part::Quota => quota::run(&mut bench)?,
+            // These three share their peers, and run with the first of them.
+            Part::Connections | Part::Rates | Part::Bodies => {
+                if parts.iter().find(|one| is_traffic(**one)) == Some(part) {
+                    traffic::run(&mut bench, &parts)?;
+                }
+            }
+        }
+    }
+    let took = bench.progress.took();
+    bench.measured.machine.facts.push(("took".to_owned(), format!("{took} min")));
+    write(options, &bench)
+}
+
+fn is_traffic(part: Part) -> bool {
+    matches!(part, Part::Connections | Part::Rates | Part::Bodies)
+}
+
+/// Runs and seconds of all parts.
+fn plan(options: &Options, parts: &[Part]) -> (usize, f64) {
+    let others = parts.iter().map(|part| match part {
+        Part::Trust => trust::plan(options),
+        Part::Footprint => footprint::plan(options),
+        Part::Batcher => batcher::plan(options),
+        Part::Kserve => kserve::plan(options),
+        Part::Quota => quota::plan(options),
+        Part::Connections | Part::Rates | Part::Bodies => (0, 0.0),
+    });
+    others.chain([traffic::plan(options, parts)]).fold((0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+}
+
+/// All that `report.json` has.
+#[derive(Serialize)]
+struct Report<'r> {
+    measured: &'r Measured,
+    promises: &'r [Row],
+    noise: &'r [Finding],
+}
+
+fn write(options: &Options, bench: &Bench<'_>) -> Result<(), Failure> {
+    let measured = &bench.measured;
+    let (promises, noise) = (promises::rows(measured), verdict::findings(measured));
+    let plots = plots::all(measured)?;
+    let out = |name: &str| options.out.join(name);
+    let report = Report { measured, promises: &promises, noise: &noise };
+    fs::write(out("report.json"), serde_json::to_string_pretty(&report)? + "\n")?;
+    fs::write(out("report.md"), markdown::report(measured, &promises, &noise))?;
+    fs::write(out("report.html"), html::page(measured, &promises, &noise, &plots))?;
+    if let Some(folder) = &options.pictures {
+        for plot in &plots {
+            if let Some(file) = plot.file {
+                fs::write(folder.join(file), &plot.svg)?;
+            }
+        }
+    }
+    for row in promises.iter().filter(|row| matches!(row.verdict, Verdict::FallsShort)) {
+        let measured = row.measured.map_or_else(String::new, |spread| stats::show(spread.median));
+        bench.progress.say(&format!("falls short: {}: {}: {measured}, promised {}", row.what, row.number, row.bound));
+    }
+    for finding in noise.iter().filter(|finding| !finding.is_fine) {
+        bench.progress.say(&format!("too noisy: {}", finding.text));
+    }
+    bench.progress.say(&format!("{} in {}", out("report.html").display(), bench.progress.took()));
+    Ok(())
+}
+
+/// A folder for configurations and logs. Dropping it removes it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("kserve-agent-bench-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        open_to_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+/// nginx's worker is another user.
+fn open_to_all(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays in the folder for temporary files harms nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,109 @@
+//! What `make bench` is told.
+
+use std::path::PathBuf;
+
+use argh::FromArgs;
+
+use crate::failure::Failure;
+
+/// Measures kserve-agent beside its peers on this machine and writes report.html, report.json and report.md.
+#[derive(FromArgs)]
+pub(crate) struct Options {
+    /// the agent's release binary
+    #[argh(option)]
+    pub(crate) agent: PathBuf,
+    /// the same, built with the feature fault-injection
+    #[argh(option)]
+    pub(crate) faulty_agent: PathBuf,
+    /// the example model server
+    #[argh(option)]
+    pub(crate) model_server: PathBuf,
+    /// the baseline proxy
+    #[argh(option)]
+    pub(crate) baseline: PathBuf,
+    /// folder of the peers' configurations: benches/peers
+    #[argh(option)]
+    pub(crate) peers: PathBuf,
+    /// a Python with the KServe SDK, and a script that serves iris with it: PYTHON,SCRIPT
+    #[argh(option)]
+    pub(crate) kserve: Option<String>,
+    /// where the report goes
+    #[argh(option)]
+    pub(crate) out: PathBuf,
+    /// where the README's pictures go; without it they are made anew nowhere
+    #[argh(option)]
+    pub(crate) pictures: Option<PathBuf>,
+    /// parts to measure, with commas: connections, rates, bodies, footprint, batcher, kserve, quota, self
+    #[argh(option)]
+    pub(crate) only: Option<String>,
+    /// one more peer, NAME=COMMAND, in which {{port}} and {{server}} are filled in; may be given several times
+    #[argh(option)]
+    pub(crate) peer: Vec<String>,
+    /// rounds (5; with --quick 3)
+    #[argh(option)]
+    pub(crate) rounds: Option<usize>,
+    /// idle connections (10000; with --quick 1000)
+    #[argh(option)]
+    pub(crate) idle: Option<usize>,
+    /// the most telling scenarios only, in under three minutes
+    #[argh(switch)]
+    pub(crate) quick: bool,
+}
+
+/// A part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Connections,
+    Rates,
+    Bodies,
+    Footprint,
+    Batcher,
+    Kserve,
+    Quota,
+    Trust,
+}
+
+impl Part {
+    /// In the order of the run, by the name on the command line. A payload log with a healthy, a slow and a dead sink
+    /// becomes a part here when the agent has one.
+    const ALL: [(&str, Self); 8] = [
+        ("self", Self::Trust),
+        ("connections", Self::Connections),
+        ("rates", Self::Rates),
+        ("bodies", Self::Bodies),
+        ("footprint", Self::Footprint),
+        ("batcher", Self::Batcher),
+        ("kserve", Self::Kserve),
+        ("quota", Self::Quota),
+    ];
+    const QUICK: [Self; 6] =
+        [Self::Trust, Self::Connections, Self::Rates, Self::Bodies, Self::Footprint, Self::Batcher];
+
+    pub(crate) fn chosen(only: Option<&str>, quick: bool) -> Result<Vec<Self>, Failure> {
+        let Some(only) = only else {
+            let parts = Self::ALL.into_iter().map(|(_, part)| part);
+            return Ok(parts.filter(|part| !quick || Self::QUICK.contains(part)).collect());
+        };
+        let known = |name: &str| Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, part)| *part);
+        let names = only.split(',').map(str::trim);
+        names.map(|name| known(name).ok_or_else(|| unknown(name))).collect()
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let names = Part::ALL.map(|(name, _)| name).join(", ");
+    Failure::new(format!("no part {name}; there are {names}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_chosen_by_name() {
+        assert_eq!(Part::chosen(Some("batcher, self"), true).ok(), Some(vec![Part::Batcher, Part::Trust]));
+        assert!(Part::chosen(Some("batchr"), false).is_err_and(|reason| reason.0.contains("batchr")));
+        assert_eq!(Part::chosen(None, false).map(|parts| parts.len()).ok(), Some(8));
+        assert_eq!(Part::chosen(None, true).map(|parts| parts.len()).ok(), Some(6));
+    }
+}

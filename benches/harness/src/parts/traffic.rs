@@ -1,0 +1,187 @@
+//! All proxies in front of the fast server: connections, fixed rates, bodies. Rounds alternate between the peers.
+
+use super::{Bench, CONNECTIONS, Closed, OVERHEAD};
+use crate::failure::Failure;
+use crate::load::{Load, Work};
+use crate::model::{DIRECT, Distribution, Group, Kind};
+use crate::options::{Options, Part};
+use crate::parse::Log;
+use crate::peer::Peer;
+
+/// What is asked of every peer in its turn.
+#[derive(Debug, Clone, Copy)]
+enum Drive {
+    Closed(Closed),
+    /// Requests per second.
+    Open(usize),
+}
+
+struct Scenario {
+    id: &'static str,
+    title: &'static str,
+    part: Part,
+    drive: Drive,
+    is_quick: bool,
+}
+
+const OPEN_SECONDS: f64 = 2.5;
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const fn closed(id: &'static str, title: &'static str, part: Part, to: (usize, u32, Work), is_quick: bool) -> Scenario {
+    let (connections, seconds, work) = to;
+    Scenario { id, title, part, drive: Drive::Closed(Closed { connections, seconds, work }), is_quick }
+}
+
+const fn open(id: &'static str, title: &'static str, rate: usize, is_quick: bool) -> Scenario {
+    Scenario { id, title, part: Part::Rates, drive: Drive::Open(rate), is_quick }
+}
+
+const SCENARIOS: [Scenario; 15] = [
+    closed("c1", "1 connection", Part::Connections, (1, 2, Work::Predict(1)), true),
+    closed("c16", "16 connections", Part::Connections, (16, 1, Work::Predict(1)), false),
+    closed("c64", "64 connections", Part::Connections, (64, 2, Work::Predict(1)), true),
+    closed("c256", "256 connections", Part::Connections, (256, 1, Work::Predict(1)), false),
+    closed("c1000", "1 000 connections", Part::Connections, (1000, 1, Work::Predict(1)), false),
+    closed("close", "a new connection per request, 32 clients", Part::Connections, (32, 2, Work::Close), false),
+    open("r1000", "1 000 requests/s", 1000, false),
+    open("r5000", "5 000 requests/s", 5000, true),
+    open("r20000", "20 000 requests/s", 20_000, false),
+    closed("up-64k", "64 KiB up, 8 connections", Part::Bodies, (8, 1, Work::Upload(64 * KIB)), false),
+    closed("up-1m", "1 MiB up, 8 connections", Part::Bodies, (8, 2, Work::Upload(MIB)), false),
+    closed("up-10m", "10 MiB up, 8 connections", Part::Bodies, (8, 1, Work::Upload(10 * MIB)), false),
+    closed("down-64k", "64 KiB down, 8 connections", Part::Bodies, (8, 1, Work::Download(64 * KIB)), false),
+    closed("down-1m", "1 MiB down, 8 connections", Part::Bodies, (8, 1, Work::Download(MIB)), false),
+    closed("down-10m", "10 MiB down, 8 connections", Part::Bodies, (8, 2, Work::Download(10 * MIB)), true),
+];
+
+fn chosen(options: &Options, parts: &[Part]) -> Vec<&'static Scenario> {
+    SCENARIOS.iter().filter(|one| parts.contains(&one.part) && (one.is_quick || !options.quick)).collect()
+}
+
+impl Drive {
+    fn seconds(self, quick: bool) -> f64 {
+        match self {
+            Self::Closed(to) => OVERHEAD + if quick { 1.0 } else { f64::from(to.seconds) },
+            Self::Open(_) => OVERHEAD + OPEN_SECONDS,
+        }
+    }
+}
+
+/// Runs and seconds.
+pub(crate) fn plan(options: &Options, parts: &[Part]) -> (usize, f64) {
+    let peers = 6 + options.peer.len();
+    let runs = peers * Bench::rounds(options);
+    let chosen = chosen(options, parts);
+    let seconds: f64 = chosen.iter().map(|one| one.drive.seconds(options.quick)).sum();
+    (runs * chosen.len(), seconds * runs as f64)
+}
+
+pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Part]) -> Result<(), Failure> {
+    let chosen = chosen(bench.options, parts);
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    make_files(bench)?;
+    let kitchen = bench.kitchen(CONNECTIONS);
+    let server = bench.start(&kitchen.server()?)?;
+    let (recipes, missing) = kitchen.proxies(server.port)?;
+    for what in missing {
+        bench.leave_out(&what);
+    }
+    let has_files = crate::peer::find("nginx").is_some();
+    let load = bench.fast_load();
+    let mut peers = vec![server];
+    peers.extend(bench.start_all(&recipes));
+    for scenario in chosen {
+        if scenario.part == Part::Bodies && !has_files {
+            bench.leave_out("large bodies: the fast server, nginx, is not installed");
+            continue;
+        }
+        let group = match scenario.part {
+            Part::Rates => Group::Rates,
+            Part::Bodies => Group::Bodies,
+            _ => Group::Connections,
+        };
+        bench.measured.open(scenario.id, scenario.title, group);
+        alternate(bench, &load, scenario, &peers)?;
+    }
+    if parts.contains(&Part::Connections) {
+        count_calls(bench, &load, &peers);
+    }
+    Ok(())
+}
+
+fn alternate(bench: &mut Bench<'_>, load: &Load, scenario: &Scenario, peers: &[Peer]) -> Result<(), Failure> {
+    let rounds = Bench::rounds(bench.options);
+    let mut logs = vec![Vec::new(); peers.len()];
+    for round in 1..=rounds {
+        for (peer, log) in peers.iter().zip(&mut logs) {
+            let what = format!("{}, round {round} of {rounds}: {}", scenario.title, peer.name);
+            bench.progress.step(scenario.drive.seconds(bench.options.quick), &what);
+            match scenario.drive {
+                Drive::Closed(to) => bench.closed(load, scenario.id, peer, to),
+                Drive::Open(rate) => log.extend(fixed_rate(bench, load, scenario.id, peer, rate)),
+            }
+        }
+    }
+    for (peer, mut latencies) in peers.iter().zip(logs) {
+        if !latencies.is_empty() {
+            latencies.sort_by(f64::total_cmp);
+            let all = Log { latencies, ..Log::default() };
+            let points = PERCENTS.map(|percent| (percent, all.percentile(percent))).to_vec();
+            let (scenario, peer) = (scenario.id.to_owned(), peer.name.clone());
+            bench.measured.distributions.push(Distribution { scenario, peer, points });
+        }
+    }
+    Ok(())
+}
+
+/// The latencies of one run, which also adds its figures.
+fn fixed_rate(bench: &mut Bench<'_>, load: &Load, id: &str, peer: &Peer, rate: usize) -> Vec<f64> {
+    match load.open(peer, rate, OPEN_SECONDS) {
+        Ok((run, log)) => {
+            for (kind, value) in run.figures(Work::Predict(1), 1) {
+                bench.measured.add(id, &peer.name, kind, value);
+            }
+            log.latencies
+        }
+        Err(reason) => {
+            bench.leave_out(&format!("{id}: {reason}"));
+            Vec::new()
+        }
+    }
+}
+
+fn count_calls(bench: &mut Bench<'_>, load: &Load, peers: &[Peer]) {
+    if crate::peer::find("strace").is_none() {
+        bench.leave_out("socket calls per request: strace is not installed");
+        return;
+    }
+    bench.measured.open("calls", "calls per request, 16 connections, counted by strace", Group::Connections);
+    for peer in peers.iter().filter(|peer| peer.name != DIRECT) {
+        match load.calls(peer) {
+            Ok((bytes, polls)) => {
+                bench.measured.add("calls", &peer.name, Kind::Calls, bytes);
+                bench.measured.add("calls", &peer.name, Kind::Polls, polls);
+            }
+            Err(reason) => bench.leave_out(&format!("socket calls of {}: {reason}", peer.name)),
+        }
+    }
+}
+
+/// What the fast server has to download. Not zeros, which a file system may not store.
+fn make_files(bench: &Bench<'_>) -> Result<(), Failure> {
+    let folder = bench.folder.join("files");
+    std::fs::create_dir_all(&folder)?;
+    for scenario in &SCENARIOS {
+        if let Drive::Closed(Closed { work: Work::Download(size), .. }) = scenario.drive {
+            std::fs::write(folder.join(size.to_string()), b"kserve-agent ".repeat(size / 13 + 1).split_at(size).0)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a distribution is drawn: even steps of the number of nines.
+const PERCENTS: [f64; 19] =
+    [0.0, 10.0, 25.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 93.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95];

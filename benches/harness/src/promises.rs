@@ -1,0 +1,253 @@
+//! What the agent promises, as data, and whether a run shows it. Pure.
+//!
+//! A figure "of another day" was measured once on such a machine with a program that is not here (KServe's Go agent):
+//! it sets the size, and can't be held against the noise of this run. `--peer 'Go agent=…'` measures it beside the rest.
+
+use serde::Serialize;
+
+use crate::model::{AGENT, DIRECT, HAPROXY, HAPROXY_TCP, Kind, Measured, NGINX};
+use crate::parts::batcher::{ADAPTIVE, EAGER, IDLE as BATCHER_IDLE, NO_BATCHER};
+use crate::parts::footprint::{ACTIVE, EVERYTHING, IDLE, START};
+use crate::stats::{Spread, paired};
+
+/// How the number of a promise is made from figures of one scenario and kind.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    Plain(&'static str),
+    /// The first over the second.
+    Ratio(&'static str, &'static str),
+    /// The same after what the server takes by itself was taken off both.
+    Added(&'static str, &'static str),
+    /// The first less the second.
+    More(&'static str, &'static str),
+    /// Over a number of another day.
+    Recorded(&'static str, f64),
+    /// The same after what the server takes by itself was taken off the first.
+    AddedRecorded(&'static str, f64),
+    /// By other means, which it names.
+    Elsewhere(&'static str),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// One number that is promised.
+struct Promise {
+    what: &'static str,
+    scenario: &'static str,
+    kind: Kind,
+    number: Number,
+    bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Held,
+    FallsShort,
+    /// The bound lies between the quartiles of the rounds.
+    TooClose,
+    NotMeasured,
+}
+
+impl Verdict {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::FallsShort => "falls short",
+            Self::TooClose => "within the noise",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+/// A promise beside what was measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    /// Of what and over what.
+    pub(crate) number: String,
+    pub(crate) bound: String,
+    pub(crate) measured: Option<Spread>,
+    pub(crate) verdict: Verdict,
+    /// The scenario that it is computed from.
+    pub(crate) scenario: String,
+    pub(crate) is_recorded: bool,
+}
+
+const fn promise(what: &'static str, from: (&'static str, Kind), number: Number, bound: Bound) -> Promise {
+    Promise { what, scenario: from.0, kind: from.1, number, bound }
+}
+
+use Bound::{AtLeast, AtMost};
+use Number::{Added, AddedRecorded, Elsewhere, More, Plain, Ratio, Recorded};
+
+const CPU: &str = "pass-through, CPU per request, 64 connections";
+const RATE: &str = "pass-through, requests/s, 64 connections";
+const LATENCY: &str = "latency at one connection, over direct";
+const UP: &str = "1 MiB up, 8 connections";
+const DOWN: &str = "10 MiB down, 8 connections";
+const CLOSE: &str = "new connection per request, 32 clients";
+const MEMORY: &str = "resident memory";
+const SERIAL: &str = "batcher, serial server, 128 clients: share of full batches posted straight, %";
+const FREE: &str = "batcher, free server, 128 clients";
+const IRIS: &str = "batcher, KServe SDK's server";
+const WINDOW: &str = "window, 10 ms";
+
+const PROMISES: [Promise; 46] = [
+    promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, NGINX), AtMost(0.9)),
+    promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, HAPROXY), AtMost(0.9)),
+    promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, HAPROXY_TCP), AtMost(1.0)),
+    promise(CPU, ("c64", Kind::Cpu), Recorded(AGENT, 83.0), AtMost(0.22)),
+    promise(RATE, ("c64", Kind::Rate), Ratio(AGENT, NGINX), AtLeast(1.0)),
+    promise(RATE, ("c64", Kind::Rate), Ratio(AGENT, HAPROXY), AtLeast(1.0)),
+    promise(RATE, ("c64", Kind::Rate), Recorded(AGENT, 15_000.0), AtLeast(3.2)),
+    promise(LATENCY, ("c1", Kind::P50), Added(AGENT, NGINX), AtMost(0.85)),
+    // 220 µs less the 84 of the server itself, that day.
+    promise(LATENCY, ("c1", Kind::P50), AddedRecorded(AGENT, 136.0), AtMost(0.4)),
+    promise(LATENCY, ("c1", Kind::P99), Ratio(AGENT, NGINX), AtMost(1.0)),
+    promise(UP, ("up-1m", Kind::Rate), Ratio(AGENT, NGINX), AtLeast(1.0)),
+    promise(UP, ("up-1m", Kind::Rate), Ratio(AGENT, HAPROXY), AtLeast(1.0)),
+    promise(UP, ("up-1m", Kind::Rate), Recorded(AGENT, 1328.0), AtLeast(1.0)),
+    promise(UP, ("up-1m", Kind::PerStream), Plain(AGENT), AtMost(1000.0)),
+    promise(DOWN, ("down-10m", Kind::Bandwidth), Ratio(AGENT, NGINX), AtLeast(1.0)),
+    promise(DOWN, ("down-10m", Kind::Bandwidth), Ratio(AGENT, HAPROXY), AtLeast(1.0)),
+    promise(DOWN, ("down-10m", Kind::Bandwidth), Recorded(AGENT, 1.27), AtLeast(1.0)),
+    promise(DOWN, ("down-10m", Kind::PerStream), Plain(AGENT), AtMost(1000.0)),
+    promise(CLOSE, ("close", Kind::Rate), Ratio(AGENT, NGINX), AtLeast(1.0)),
+    promise(CLOSE, ("close", Kind::Rate), Ratio(AGENT, HAPROXY), AtLeast(1.0)),
+    promise(CLOSE, ("close", Kind::Cpu), Ratio(AGENT, NGINX), AtMost(1.0)),
+    promise(CLOSE, ("close", Kind::Cpu), Ratio(AGENT, HAPROXY), AtMost(1.0)),
+    promise(MEMORY, (IDLE, Kind::Idle), Plain(EVERYTHING), AtMost(4.0)),
+    promise(MEMORY, (IDLE, Kind::PerIdle), Plain(AGENT), AtMost(1024.0)),
+    promise(MEMORY, (ACTIVE, Kind::PerActive), Plain(AGENT), AtMost(20_480.0)),
+    promise("start to listening", (START, Kind::Listening), Plain(AGENT), AtMost(5.0)),
+    promise("binary, static, stripped", (START, Kind::Binary), Plain(AGENT), AtMost(6.0)),
+    promise("image, MB", ("", Kind::Binary), Elsewhere("make image-test"), AtMost(8.0)),
+    promise("socket calls per request", ("calls", Kind::Calls), Plain(AGENT), AtMost(4.1)),
+    promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(WINDOW), AtLeast(97.0)),
+    promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(EAGER), AtLeast(97.0)),
+    promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(ADAPTIVE), AtLeast(97.0)),
+    promise(FREE, ("batcher-a-128", Kind::Rate), Recorded(WINDOW, 27_000.0), AtLeast(2.5)),
+    promise(FREE, ("batcher-a-128", Kind::Cpu), Recorded(WINDOW, 46.0), AtMost(0.3)),
+    promise("batcher, idle", (BATCHER_IDLE, Kind::WakeUps), Plain(WINDOW), AtMost(0.0)),
+    promise("batcher, idle", (BATCHER_IDLE, Kind::WakeUps), Plain(EAGER), AtMost(0.0)),
+    promise("batcher, idle", (BATCHER_IDLE, Kind::WakeUps), Plain(ADAPTIVE), AtMost(0.0)),
+    promise("batcher, free server, one client", ("batcher-a-1", Kind::P50), More(EAGER, NO_BATCHER), AtMost(60.0)),
+    promise(IRIS, ("kserve-8", Kind::Rate), Ratio(EAGER, NO_BATCHER), AtLeast(3.0)),
+    promise(IRIS, ("kserve-64", Kind::Rate), Recorded(EAGER, 15_428.0), AtLeast(1.3)),
+    promise("payload log, healthy sink, events lost", ("", Kind::Rate), Elsewhere(NOT_BUILT), AtMost(0.0)),
+    promise("payload log, healthy sink, requests/s", ("", Kind::Rate), Elsewhere(NOT_BUILT), AtLeast(0.5)),
+    promise("payload log, memory, MB", ("", Kind::Peak), Elsewhere(NOT_BUILT), AtMost(80.0)),
+    promise("errors, 64 connections", ("c64", Kind::Errors), Plain(AGENT), AtMost(0.0)),
+    promise("errors, 1 000 connections", ("c1000", Kind::Errors), Plain(AGENT), AtMost(0.0)),
+    promise("errors, 20 000 requests/s", ("r20000", Kind::Errors), Plain(AGENT), AtMost(0.0)),
+];
+const NOT_BUILT: &str = "the part is not built yet";
+
+pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
+    PROMISES.iter().map(|promise| promise.row(measured)).collect()
+}
+
+impl Promise {
+    fn row(&self, measured: &Measured) -> Row {
+        let spread = self.measure(measured);
+        let is_recorded = matches!(self.number, Recorded(..) | AddedRecorded(..));
+        Row {
+            what: self.what.to_owned(),
+            number: self.describe(),
+            bound: self.bound.text(),
+            verdict: spread.map_or(Verdict::NotMeasured, |spread| self.bound.judge(spread)),
+            measured: spread,
+            scenario: self.scenario.to_owned(),
+            is_recorded,
+        }
+    }
+
+    fn measure(&self, measured: &Measured) -> Option<Spread> {
+        let runs = |peer| measured.runs(self.scenario, peer, self.kind);
+        match self.number {
+            Plain(of) => Spread::of(runs(of)),
+            Ratio(of, to) => measured.ratio(self.scenario, self.kind, of, to),
+            More(of, to) => measured.difference(self.scenario, self.kind, of, to),
+            Added(of, to) => {
+                let over = |peer| paired(runs(peer), runs(DIRECT), |with, without| with - without);
+                Spread::of(&paired(&over(of), &over(to), |of, to| of / to))
+            }
+            Recorded(of, day) => Spread::of(&runs(of).iter().map(|run| run / day).collect::<Vec<_>>()),
+            AddedRecorded(of, day) => {
+                Spread::of(&paired(runs(of), runs(DIRECT), |with, without| (with - without) / day))
+            }
+            Elsewhere(_) => None,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let label = self.kind.label();
+        match self.number {
+            Plain(AGENT) => label.to_owned(),
+            Plain(of) => format!("{label}: {of}"),
+            Ratio(of, to) | Added(of, to) if of == AGENT => format!("{label}, over {to}'s"),
+            Ratio(of, to) | Added(of, to) => format!("{label}, {of} over {to}"),
+            More(of, to) => format!("{label}, {of} more than {to}"),
+            Recorded(of, day) | AddedRecorded(of, day) => {
+                let who = if of == AGENT { String::new() } else { format!(", {of}") };
+                format!("{label}{who}, over the Go agent's {} of another day", crate::stats::show(day))
+            }
+            Elsewhere(by) => by.to_owned(),
+        }
+    }
+}
+
+impl Bound {
+    fn text(self) -> String {
+        match self {
+            AtMost(bound) => format!("≤ {bound}"),
+            AtLeast(bound) => format!("≥ {bound}"),
+        }
+    }
+
+    fn judge(self, spread: Spread) -> Verdict {
+        let (is_kept, bound) = match self {
+            AtMost(bound) => (spread.median <= bound, bound),
+            AtLeast(bound) => (spread.median >= bound, bound),
+        };
+        match (is_kept, spread.straddles(bound)) {
+            (true, false) => Verdict::Held,
+            (_, true) => Verdict::TooClose,
+            (false, false) => Verdict::FallsShort,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(of: &[f64], to: &[f64], bound: Bound) -> Verdict {
+        let mut measured = Measured::default();
+        for (peer, runs) in [(AGENT, of), (NGINX, to), (DIRECT, &[10.0; 3])] {
+            for run in runs {
+                measured.add("c1", peer, Kind::P50, *run);
+            }
+        }
+        promise("", ("c1", Kind::P50), Added(AGENT, NGINX), bound).row(&measured).verdict
+    }
+
+    #[test]
+    fn a_promise_is_judged_by_its_bound_and_the_noise() {
+        assert_eq!(verdict(&[18.0; 3], &[20.0; 3], AtMost(0.85)), Verdict::Held);
+        assert_eq!(verdict(&[19.0; 3], &[20.0; 3], AtMost(0.85)), Verdict::FallsShort);
+        assert_eq!(verdict(&[17.0, 18.0, 19.5], &[20.0; 3], AtMost(0.85)), Verdict::TooClose);
+        assert_eq!(verdict(&[19.0; 3], &[20.0; 3], AtLeast(0.85)), Verdict::Held);
+        assert_eq!(verdict(&[], &[20.0; 3], AtLeast(0.85)), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_measured() {
+        assert!(rows(&Measured::default()).iter().all(|row| row.verdict == Verdict::NotMeasured));
+    }
+}
