@@ -1,6 +1,6 @@
 //! The agent as data: `status.json`, which the status page draws (SPEC O2).
 //!
-//! Not here: who serves it ([`super::admin`]).
+//! Not here: who serves it (the proxy).
 
 use std::sync::Arc;
 use std::time::SystemTime;
