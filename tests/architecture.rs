@@ -96,7 +96,7 @@ fn the_pure_layers_know_no_socket_clock_thread_or_log() {
 
 #[test]
 fn no_file_is_long() {
-    for folder in ["src", "tests", "examples"] {
+    for folder in ["src", "tests", "examples", "benches"] {
         for (path, text) in sources(folder) {
             let lines = text.lines().count();
             assert!(lines <= FILE_LINES, "{}: {lines} lines", path.display());
