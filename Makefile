@@ -148,6 +148,11 @@ bench-self: ## whether this machine can tell the agent from itself slowed by 20 
 bench-kserve: $(VENV_READY) ## the batcher in front of the KServe SDK's own server
 	$(MAKE) bench BENCH='--only kserve $(BENCH)'
 
+# Some of it: make bench-micro BENCH=merge
+.PHONY: bench-micro
+bench-micro: ## nanoseconds of the pure parts: heads, chunks, finding, merging and splitting instances
+	CARGO_TARGET_DIR=$(TARGET)/bench/micro cargo bench --locked --manifest-path benches/micro/Cargo.toml --benches -- $(BENCH)
+
 # The pictures and tables of the README, from a whole run.
 .PHONY: bench-docs
 bench-docs: $(VENV_READY)
@@ -167,6 +172,9 @@ test-bench: ## the benchmark harness: format, lints, unit tests
 	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo clippy --locked --all-targets --manifest-path benches/harness/Cargo.toml \
 		-- --deny warnings
 	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo test --locked --manifest-path benches/harness/Cargo.toml
+	cargo fmt --check --manifest-path benches/micro/Cargo.toml
+	CARGO_TARGET_DIR=$(TARGET)/bench/build cargo clippy --locked --all-targets --manifest-path benches/micro/Cargo.toml \
+		-- --deny warnings
 
 .PHONY: clean
 clean:

@@ -62,7 +62,8 @@ impl Scale {
             }
             Self::Log => {
                 let powers = -3..9;
-                let all = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)));
+                let digits: &[f64] = if most / least > 300.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+                let all = powers.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
                 all.filter(|tick| (least / 1.01..=most * 1.01).contains(tick)).collect()
             }
             Self::Nines => vec![0.0, 50.0, 90.0, 99.0, 99.9],
@@ -123,7 +124,7 @@ pub(crate) fn picture(
     let fixed = format!("width=\"{width}\" height=\"{height}\" viewBox");
     Ok(svg.replacen(
         &fixed,
-        &format!("font-family=\"sans-serif\" role=\"img\" style=\"max-width:{width}px\" viewBox"),
+        &format!("font-family=\"sans-serif\" role=\"img\" style=\"width:{width}px;max-width:100%\" viewBox"),
         1,
     ))
 }
@@ -156,7 +157,7 @@ pub(crate) fn lines(area: &DrawingArea<SVGBackend<'_>, Shift>, axes: &Axes<'_>, 
         text(area, &y_scale.label(tick), (left - 8, y), (HPos::Right, VPos::Center), SOFT)?;
     }
     let ticks = if axes.ticks.is_empty() { x_scale.ticks(x_least, x_most) } else { axes.ticks.to_vec() };
-    for tick in ticks {
+    for tick in ticks.into_iter().filter(|tick| (x_from..=x_to).contains(&x_scale.place(*tick))) {
         let (x, _) = places.of(x_scale.place(tick), y_from);
         area.draw(&PathElement::new([(x, bottom), (x, bottom + 5)], SOFT))?;
         text(area, &x_scale.label(tick), (x, bottom + 9), (HPos::Center, VPos::Top), SOFT)?;
@@ -232,7 +233,7 @@ pub(crate) fn bars(
     Ok(())
 }
 
-const BAR_LEFT: i32 = 150;
+const BAR_LEFT: i32 = 210;
 const BAR_RIGHT: i32 = 80;
 const BAR_TOP: i32 = 62;
 

@@ -111,7 +111,7 @@ impl Load {
         let text = String::from_utf8_lossy(&output.stdout);
         let count = Count::of_wrk(&text)
             .filter(|count| count.requests > 0.0)
-            .ok_or_else(|| Failure::new(format!("wrk counted nothing at {}: {}", peer.name, text.trim())))?;
+            .ok_or_else(|| Failure::new(format!("{} answered nothing", peer.name)))?;
         let cpu = used / count.requests * 1e6;
         let peak = peer.memory("VmHWM:")?;
         Ok(Run { count, cpu, peak, grown: peak - resident })

@@ -52,12 +52,20 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
+    let Some(path) = &options.again else {
+        let (measured, progress) = measure(options)?;
+        return write(options, &measured, &progress);
+    };
+    let mut report: serde_json::Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+    write(options, &serde_json::from_value(report["measured"].take())?, &Progress::new(0, 0.0))
+}
+
+fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
     for tool in ["wrk", "h2load"] {
         peer::find(tool)
             .ok_or_else(|| Failure::new(format!("{tool} is not installed, and nothing else makes the load")))?;
     }
     let parts = Part::chosen(options.only.as_deref(), options.quick)?;
-    fs::create_dir_all(&options.out)?;
     let folder = Scratch::new()?;
     let (runs, seconds) = plan(options, &parts);
     let measured = Measured { machine: machine::describe(options), ..Measured::default() };
@@ -80,7 +88,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let took = bench.progress.took();
     bench.measured.machine.facts.push(("took".to_owned(), format!("{took} min")));
-    write(options, &bench)
+    Ok((bench.measured, bench.progress))
 }
 
 fn is_traffic(part: Part) -> bool {
@@ -108,8 +116,8 @@ struct Report<'r> {
     noise: &'r [Finding],
 }
 
-fn write(options: &Options, bench: &Bench<'_>) -> Result<(), Failure> {
-    let measured = &bench.measured;
+fn write(options: &Options, measured: &Measured, progress: &Progress) -> Result<(), Failure> {
+    fs::create_dir_all(&options.out)?;
     let (promises, noise) = (promises::rows(measured), verdict::findings(measured));
     let plots = plots::all(measured)?;
     let out = |name: &str| options.out.join(name);
@@ -126,12 +134,12 @@ fn write(options: &Options, bench: &Bench<'_>) -> Result<(), Failure> {
     }
     for row in promises.iter().filter(|row| matches!(row.verdict, Verdict::FallsShort)) {
         let measured = row.measured.map_or_else(String::new, |spread| stats::show(spread.median));
-        bench.progress.say(&format!("falls short: {}: {}: {measured}, promised {}", row.what, row.number, row.bound));
+        progress.say(&format!("falls short: {}: {}: {measured}, promised {}", row.what, row.number, row.bound));
     }
     for finding in noise.iter().filter(|finding| !finding.is_fine) {
-        bench.progress.say(&format!("too noisy: {}", finding.text));
+        progress.say(&format!("too noisy: {}", finding.text));
     }
-    bench.progress.say(&format!("{} in {}", out("report.html").display(), bench.progress.took()));
+    progress.say(&format!("{} in {}", out("report.html").display(), progress.took()));
     Ok(())
 }
 

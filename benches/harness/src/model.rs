@@ -1,6 +1,6 @@
 //! What was measured, as data: figures by scenario and peer. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::{Spread, paired};
 
@@ -13,7 +13,7 @@ pub(crate) const HAPROXY: &str = "haproxy";
 pub(crate) const HAPROXY_TCP: &str = "haproxy, TCP";
 
 /// What a figure counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     Rate,
@@ -72,7 +72,7 @@ impl Kind {
 }
 
 /// One figure of one peer in one scenario: a value per round.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) scenario: String,
     pub(crate) peer: String,
@@ -81,7 +81,7 @@ pub(crate) struct Figure {
 }
 
 /// A group of peers under the same load.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Scenario {
     pub(crate) id: String,
     pub(crate) title: String,
@@ -89,7 +89,7 @@ pub(crate) struct Scenario {
 }
 
 /// Parts of the report, in its order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Group {
     Connections,
@@ -129,7 +129,7 @@ impl Group {
 }
 
 /// Latencies of one peer at a fixed rate, all rounds together: percent and microseconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     pub(crate) scenario: String,
     pub(crate) peer: String,
@@ -137,7 +137,7 @@ pub(crate) struct Distribution {
 }
 
 /// Where and when it ran.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// Name and value, as they are shown.
     pub(crate) facts: Vec<(String, String)>,
@@ -146,7 +146,7 @@ pub(crate) struct Machine {
 }
 
 /// All of a run.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) machine: Machine,
     pub(crate) scenarios: Vec<Scenario>,

@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// idle connections (10000; with --quick 1000)
     #[argh(option)]
     pub(crate) idle: Option<usize>,
+    /// a report.json: writes its report anew, and measures nothing
+    #[argh(option)]
+    pub(crate) again: Option<PathBuf>,
     /// the most telling scenarios only, in under three minutes
     #[argh(switch)]
     pub(crate) quick: bool,

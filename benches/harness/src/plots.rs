@@ -116,7 +116,7 @@ fn bar_chart(measured: &Measured, (title, id, kind): (&str, &str, Kind)) -> Resu
     if drawn.is_empty() {
         return Ok(None);
     }
-    picture((620, height(drawn.len())), |area| bars(area, (title, kind.label()), &drawn)).map(Some)
+    picture((560, height(drawn.len())), |area| bars(area, (title, kind.label()), &drawn)).map(Some)
 }
 
 /// What batching gains: time of a call and instances/s over the batch size, side by side.

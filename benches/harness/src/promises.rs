@@ -204,9 +204,10 @@ impl Promise {
 
 impl Bound {
     fn text(self) -> String {
+        let text = |bound: f64| if bound >= 1000.0 { crate::stats::show(bound) } else { bound.to_string() };
         match self {
-            AtMost(bound) => format!("≤ {bound}"),
-            AtLeast(bound) => format!("≥ {bound}"),
+            AtMost(bound) => format!("≤ {}", text(bound)),
+            AtLeast(bound) => format!("≥ {}", text(bound)),
         }
     }
 

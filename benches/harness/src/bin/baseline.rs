@@ -5,7 +5,7 @@
 //! Deliberately not here: what would make it a fair proxy in other ways than speed (limits, timeouts, hop-by-hop
 //! fields beyond those that break framing). All of it would cost more, not less.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::thread;
 
@@ -83,9 +83,10 @@ fn forward(
             builder = builder.header(header.field.as_str().as_str(), header.value.as_str());
         }
     }
-    let has_body = request.body_length().is_some_and(|length| length > 0);
-    let answer = if has_body {
-        let body = ureq::SendBody::from_reader(request.as_reader());
+    let length = request.body_length().unwrap_or(0);
+    let answer = if length > 0 {
+        let mut body = Whole { reader: request.as_reader(), left: length };
+        let body = ureq::SendBody::from_reader(&mut body);
         client.run(builder.body(body).map_err(|error| error.to_string())?)
     } else {
         client.run(builder.body(()).map_err(|error| error.to_string())?)
@@ -100,4 +101,22 @@ fn forward(
         .filter_map(|(name, value)| Header::from_bytes(name.as_str(), value.as_bytes()).ok())
         .collect();
     Ok(Response::new(StatusCode(parts.status.as_u16()), headers, body.into_reader(), length, None))
+}
+
+/// A body that ends early is an error: of a client that left in the middle tiny_http makes a body that has ended, and
+/// ureq then spins for ever on what is missing of its `Content-Length`.
+struct Whole<'r> {
+    reader: &'r mut dyn Read,
+    left: usize,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buf)?;
+        if count == 0 && self.left > 0 && !buf.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left = self.left.saturating_sub(count);
+        Ok(count)
+    }
 }

@@ -1,5 +1,8 @@
 //! All proxies in front of the fast server: connections, fixed rates, bodies. Rounds alternate between the peers.
 
+use std::thread;
+use std::time::Duration;
+
 use super::{Bench, CONNECTIONS, Closed, OVERHEAD};
 use crate::failure::Failure;
 use crate::load::{Load, Work};
@@ -7,6 +10,7 @@ use crate::model::{DIRECT, Distribution, Group, Kind};
 use crate::options::{Options, Part};
 use crate::parse::Log;
 use crate::peer::Peer;
+use crate::process::Used;
 
 /// What is asked of every peer in its turn.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +29,7 @@ struct Scenario {
 }
 
 const OPEN_SECONDS: f64 = 2.5;
+const LOOK: Duration = Duration::from_millis(100);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
@@ -104,7 +109,8 @@ pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Part]) -> Result<(), Failure> 
             _ => Group::Connections,
         };
         bench.measured.open(scenario.id, scenario.title, group);
-        alternate(bench, &load, scenario, &peers)?;
+        alternate(bench, &load, scenario, &peers);
+        look_for_spinning(bench, scenario, &peers);
     }
     if parts.contains(&Part::Connections) {
         count_calls(bench, &load, &peers);
@@ -112,7 +118,7 @@ pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Part]) -> Result<(), Failure> 
     Ok(())
 }
 
-fn alternate(bench: &mut Bench<'_>, load: &Load, scenario: &Scenario, peers: &[Peer]) -> Result<(), Failure> {
+fn alternate(bench: &mut Bench<'_>, load: &Load, scenario: &Scenario, peers: &[Peer]) {
     let rounds = Bench::rounds(bench.options);
     let mut logs = vec![Vec::new(); peers.len()];
     for round in 1..=rounds {
@@ -134,7 +140,24 @@ fn alternate(bench: &mut Bench<'_>, load: &Load, scenario: &Scenario, peers: &[P
             bench.measured.distributions.push(Distribution { scenario, peer, points });
         }
     }
-    Ok(())
+}
+
+/// A peer that is busy without work would be measured along with all that come after it.
+fn look_for_spinning(bench: &mut Bench<'_>, scenario: &Scenario, peers: &[Peer]) {
+    thread::sleep(LOOK);
+    let before: Vec<Used> = peers.iter().map(|peer| Used::by(&peer.processes())).collect();
+    thread::sleep(LOOK);
+    for (peer, before) in peers.iter().zip(before) {
+        let share = Used::by(&peer.processes()).since(&before) / LOOK.as_secs_f64();
+        if share > 0.1 {
+            bench.leave_out(&format!(
+                "figures after “{}” are disturbed: {} went on using {:.0} % of a processor without work",
+                scenario.title,
+                peer.name,
+                share * 100.0
+            ));
+        }
+    }
 }
 
 /// The latencies of one run, which also adds its figures.
