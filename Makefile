@@ -153,7 +153,7 @@ bench-kserve: $(VENV_READY) ## the batcher in front of the KServe SDK's own serv
 bench-micro: ## nanoseconds of the pure parts: heads, chunks, finding, merging and splitting instances
 	CARGO_TARGET_DIR=$(TARGET)/bench/micro cargo bench --locked --manifest-path benches/micro/Cargo.toml --benches -- $(BENCH)
 
-# The pictures and tables of the README, from a whole run.
+# For the README: its pictures in docs, its tables in target/bench/report.md, from a whole run.
 .PHONY: bench-docs
 bench-docs: $(VENV_READY)
 	$(MAKE) bench BENCH='--pictures docs $(BENCH)'

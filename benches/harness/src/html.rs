@@ -67,7 +67,7 @@ fn summary(page: &mut String, measured: &Measured, rows: &[Row], findings: &[Fin
 fn promises(page: &mut String, rows: &[Row]) {
     page.push_str(
         "<section><h2>What is promised</h2><p>A verdict is by the median of the rounds; where the bound lies between \
-         their quartiles it is within the noise. Ratios are of runs of the same round. The Go agent's figures were \
+         their quartiles, or the medians say otherwise, it is within the noise. Ratios are of runs of the same round. The Go agent's figures were \
          recorded on another day, on such a machine.</p>\
          <table><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
          <th>verdict</th></tr></thead><tbody>",

@@ -51,17 +51,26 @@ fn peers(measured: &Measured) -> String {
     text
 }
 
+/// A line per promise, with all its numbers.
 fn promises(rows: &[Row]) -> String {
-    let mut text = String::from("| promise | number | bound | measured | verdict |\n|---|---|---|---|---|\n");
-    for row in rows {
-        let verdict = match row.verdict {
-            Verdict::FallsShort => "**falls short**",
-            other => other.text(),
-        };
-        let measured = row.measured.map(|spread| show(spread.median)).unwrap_or_default();
-        line(&mut text, format_args!("| {} | {} | {} | {measured} | {verdict} |", row.what, row.number, row.bound));
+    let mut text = String::from("| promise | measured (promised) |\n|---|---|\n");
+    for same in rows.chunk_by(|one, next| one.what == next.what) {
+        let numbers: Vec<String> = same.iter().map(number).collect();
+        let what = same.first().map_or("", |row| &row.what);
+        line(&mut text, format_args!("| {what} | {} |", numbers.join("; ")));
     }
     text
+}
+
+fn number(row: &Row) -> String {
+    let verdict = match row.verdict {
+        Verdict::Held => "",
+        Verdict::FallsShort => ", **falls short**",
+        Verdict::TooClose => ", within the noise",
+        Verdict::NotMeasured => return format!("{}: not measured ({})", row.number, row.bound),
+    };
+    let measured = row.measured.map(|spread| show(spread.median)).unwrap_or_default();
+    format!("{}: {measured} ({}{verdict})", row.number, row.bound)
 }
 
 fn trust(measured: &Measured, findings: &[Finding]) -> String {

@@ -23,7 +23,7 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     let mut add = |group, file, svg: Option<String>| plots.extend(svg.map(|svg| Plot { group, file, svg }));
 
     let throughput = over(measured, "c", &CONNECTIONS, Kind::Rate, "Throughput over connections", "connections")?;
-    add(Group::Connections, Some("throughput.svg"), throughput);
+    add(Group::Connections, None, throughput);
     let cost = over(measured, "c", &CONNECTIONS, Kind::Cpu, "Processor time of the proxy per request", "connections")?;
     add(Group::Connections, Some("cost.svg"), cost);
     let close = ("A new connection per request, 32 clients", "close", Kind::Cpu);

@@ -48,7 +48,7 @@ struct Promise {
 pub(crate) enum Verdict {
     Held,
     FallsShort,
-    /// The bound lies between the quartiles of the rounds.
+    /// The bound lies between the quartiles of the rounds, or the number made of the medians lies on its other side.
     TooClose,
     NotMeasured,
 }
@@ -160,7 +160,9 @@ impl Promise {
             what: self.what.to_owned(),
             number: self.describe(),
             bound: self.bound.text(),
-            verdict: spread.map_or(Verdict::NotMeasured, |spread| self.bound.judge(spread)),
+            verdict: spread.map_or(Verdict::NotMeasured, |spread| {
+                self.bound.judge(spread, self.of_medians(measured).unwrap_or(spread.median))
+            }),
             measured: spread,
             scenario: self.scenario.to_owned(),
             is_recorded,
@@ -182,6 +184,16 @@ impl Promise {
                 Spread::of(&paired(runs(of), runs(DIRECT), |with, without| (with - without) / day))
             }
             Elsewhere(_) => None,
+        }
+    }
+
+    /// The same number of two peers made the other way round: of their medians, not the median of the rounds' numbers.
+    fn of_medians(&self, measured: &Measured) -> Option<f64> {
+        let median = |peer| measured.spread(self.scenario, peer, self.kind).map(|spread| spread.median);
+        match self.number {
+            Ratio(of, to) => Some(median(of)? / median(to)?),
+            Added(of, to) => Some((median(of)? - median(DIRECT)?) / (median(to)? - median(DIRECT)?)),
+            _ => None,
         }
     }
 
@@ -211,15 +223,18 @@ impl Bound {
         }
     }
 
-    fn judge(self, spread: Spread) -> Verdict {
-        let (is_kept, bound) = match self {
-            AtMost(bound) => (spread.median <= bound, bound),
-            AtLeast(bound) => (spread.median >= bound, bound),
+    fn judge(self, spread: Spread, of_medians: f64) -> Verdict {
+        let (bound, keeps): (f64, fn(f64, f64) -> bool) = match self {
+            AtMost(bound) => (bound, |value, bound| value <= bound),
+            AtLeast(bound) => (bound, |value, bound| value >= bound),
         };
-        match (is_kept, spread.straddles(bound)) {
-            (true, false) => Verdict::Held,
-            (_, true) => Verdict::TooClose,
-            (false, false) => Verdict::FallsShort,
+        let is_kept = keeps(spread.median, bound);
+        if spread.straddles(bound) || keeps(of_medians, bound) != is_kept {
+            Verdict::TooClose
+        } else if is_kept {
+            Verdict::Held
+        } else {
+            Verdict::FallsShort
         }
     }
 }
@@ -245,6 +260,13 @@ mod tests {
         assert_eq!(verdict(&[17.0, 18.0, 19.5], &[20.0; 3], AtMost(0.85)), Verdict::TooClose);
         assert_eq!(verdict(&[19.0; 3], &[20.0; 3], AtLeast(0.85)), Verdict::Held);
         assert_eq!(verdict(&[], &[20.0; 3], AtLeast(0.85)), Verdict::NotMeasured);
+    }
+
+    #[test]
+    fn two_ways_to_a_number_that_disagree_decide_nothing() {
+        // Each round but one is in favour, the medians are not.
+        let (of, to) = ([20.0, 30.0, 32.0, 52.0, 31.0], [21.0, 31.0, 33.0, 30.0, 30.0]);
+        assert_eq!(verdict(&of, &to, AtMost(1.0)), Verdict::TooClose);
     }
 
     #[test]

@@ -28,7 +28,6 @@ struct Scenario {
     is_quick: bool,
 }
 
-const OPEN_SECONDS: f64 = 2.5;
 const LOOK: Duration = Duration::from_millis(100);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -68,9 +67,13 @@ impl Drive {
     fn seconds(self, quick: bool) -> f64 {
         match self {
             Self::Closed(to) => OVERHEAD + if quick { 1.0 } else { f64::from(to.seconds) },
-            Self::Open(_) => OVERHEAD + OPEN_SECONDS,
+            Self::Open(_) => OVERHEAD + open_seconds(quick),
         }
     }
+}
+
+fn open_seconds(quick: bool) -> f64 {
+    if quick { 1.5 } else { 2.5 }
 }
 
 /// Runs and seconds.
@@ -162,7 +165,7 @@ fn look_for_spinning(bench: &mut Bench<'_>, scenario: &Scenario, peers: &[Peer])
 
 /// The latencies of one run, which also adds its figures.
 fn fixed_rate(bench: &mut Bench<'_>, load: &Load, id: &str, peer: &Peer, rate: usize) -> Vec<f64> {
-    match load.open(peer, rate, OPEN_SECONDS) {
+    match load.open(peer, rate, open_seconds(bench.options.quick)) {
         Ok((run, log)) => {
             for (kind, value) in run.figures(Work::Predict(1), 1) {
                 bench.measured.add(id, &peer.name, kind, value);
