@@ -33,8 +33,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use failure::Failure;
-use model::Measured;
-use options::{Options, Part};
+use model::{Group, Measured};
+use options::Options;
 use parts::{Bench, batcher, footprint, kserve, quota, traffic, trust};
 use progress::Progress;
 use promises::{Row, Verdict};
@@ -65,7 +65,7 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
         peer::find(tool)
             .ok_or_else(|| Failure::new(format!("{tool} is not installed, and nothing else makes the load")))?;
     }
-    let parts = Part::chosen(options.only.as_deref(), options.quick)?;
+    let parts = Group::chosen(options.only.as_deref(), options.quick)?;
     let folder = Scratch::new()?;
     let (runs, seconds) = plan(options, &parts);
     let measured = Measured { machine: machine::describe(options), ..Measured::default() };
@@ -73,13 +73,13 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
     let mut bench = Bench { options, folder: folder.0.clone(), measured, progress };
     for part in &parts {
         match part {
-            Part::Trust => trust::run(&mut bench)?,
-            Part::Footprint => footprint::run(&mut bench)?,
-            Part::Batcher => batcher::run(&mut bench)?,
-            Part::Kserve => kserve::run(&mut bench)?,
-            Part::Quota => quota::run(&mut bench)?,
+            Group::Trust => trust::run(&mut bench)?,
+            Group::Footprint => footprint::run(&mut bench)?,
+            Group::Batcher => batcher::run(&mut bench)?,
+            Group::Kserve => kserve::run(&mut bench)?,
+            Group::Quota => quota::run(&mut bench)?,
             // These three share their peers, and run with the first of them.
-            Part::Connections | Part::Rates | Part::Bodies => {
+            Group::Connections | Group::Rates | Group::Bodies => {
                 if parts.iter().find(|one| is_traffic(**one)) == Some(part) {
                     traffic::run(&mut bench, &parts)?;
                 }
@@ -91,19 +91,19 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
     Ok((bench.measured, bench.progress))
 }
 
-fn is_traffic(part: Part) -> bool {
-    matches!(part, Part::Connections | Part::Rates | Part::Bodies)
+fn is_traffic(part: Group) -> bool {
+    matches!(part, Group::Connections | Group::Rates | Group::Bodies)
 }
 
 /// Runs and seconds of all parts.
-fn plan(options: &Options, parts: &[Part]) -> (usize, f64) {
+fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
     let others = parts.iter().map(|part| match part {
-        Part::Trust => trust::plan(options),
-        Part::Footprint => footprint::plan(options),
-        Part::Batcher => batcher::plan(options),
-        Part::Kserve => kserve::plan(options),
-        Part::Quota => quota::plan(options),
-        Part::Connections | Part::Rates | Part::Bodies => (0, 0.0),
+        Group::Trust => trust::plan(options),
+        Group::Footprint => footprint::plan(options),
+        Group::Batcher => batcher::plan(options),
+        Group::Kserve => kserve::plan(options),
+        Group::Quota => quota::plan(options),
+        Group::Connections | Group::Rates | Group::Bodies => (0, 0.0),
     });
     others.chain([traffic::plan(options, parts)]).fold((0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
 }

@@ -88,7 +88,7 @@ pub(crate) struct Scenario {
     pub(crate) group: Group,
 }
 
-/// Parts of the report, in its order.
+/// Parts of a run and of its report, in the report's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Group {

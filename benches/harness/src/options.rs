@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use crate::failure::Failure;
+use crate::model::Group;
 
 /// Measures kserve-agent beside its peers on this machine and writes report.html, report.json and report.md.
 #[derive(FromArgs)]
@@ -53,23 +54,10 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
 }
 
-/// A part of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    Connections,
-    Rates,
-    Bodies,
-    Footprint,
-    Batcher,
-    Kserve,
-    Quota,
-    Trust,
-}
-
-impl Part {
-    /// In the order of the run, by the name on the command line. A payload log with a healthy, a slow and a dead sink
+impl Group {
+    /// Parts of the run in its order, by their name on the command line. A payload log with a healthy, a slow and a dead sink
     /// becomes a part here when the agent has one.
-    const ALL: [(&str, Self); 8] = [
+    const NAMES: [(&str, Self); 8] = [
         ("self", Self::Trust),
         ("connections", Self::Connections),
         ("rates", Self::Rates),
@@ -84,17 +72,17 @@ impl Part {
 
     pub(crate) fn chosen(only: Option<&str>, quick: bool) -> Result<Vec<Self>, Failure> {
         let Some(only) = only else {
-            let parts = Self::ALL.into_iter().map(|(_, part)| part);
+            let parts = Self::NAMES.into_iter().map(|(_, part)| part);
             return Ok(parts.filter(|part| !quick || Self::QUICK.contains(part)).collect());
         };
-        let known = |name: &str| Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, part)| *part);
+        let known = |name: &str| Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, part)| *part);
         let names = only.split(',').map(str::trim);
         names.map(|name| known(name).ok_or_else(|| unknown(name))).collect()
     }
 }
 
 fn unknown(name: &str) -> Failure {
-    let names = Part::ALL.map(|(name, _)| name).join(", ");
+    let names = Group::NAMES.map(|(name, _)| name).join(", ");
     Failure::new(format!("no part {name}; there are {names}"))
 }
 
@@ -104,9 +92,9 @@ mod tests {
 
     #[test]
     fn parts_are_chosen_by_name() {
-        assert_eq!(Part::chosen(Some("batcher, self"), true).ok(), Some(vec![Part::Batcher, Part::Trust]));
-        assert!(Part::chosen(Some("batchr"), false).is_err_and(|reason| reason.0.contains("batchr")));
-        assert_eq!(Part::chosen(None, false).map(|parts| parts.len()).ok(), Some(8));
-        assert_eq!(Part::chosen(None, true).map(|parts| parts.len()).ok(), Some(6));
+        assert_eq!(Group::chosen(Some("batcher, self"), true).ok(), Some(vec![Group::Batcher, Group::Trust]));
+        assert!(Group::chosen(Some("batchr"), false).is_err_and(|reason| reason.0.contains("batchr")));
+        assert_eq!(Group::chosen(None, false).map(|parts| parts.len()).ok(), Some(8));
+        assert_eq!(Group::chosen(None, true).map(|parts| parts.len()).ok(), Some(6));
     }
 }

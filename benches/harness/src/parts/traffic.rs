@@ -7,7 +7,7 @@ use super::{Bench, CONNECTIONS, Closed, OVERHEAD};
 use crate::failure::Failure;
 use crate::load::{Load, Work};
 use crate::model::{DIRECT, Distribution, Group, Kind};
-use crate::options::{Options, Part};
+use crate::options::Options;
 use crate::parse::Log;
 use crate::peer::Peer;
 use crate::process::Used;
@@ -23,7 +23,7 @@ enum Drive {
 struct Scenario {
     id: &'static str,
     title: &'static str,
-    part: Part,
+    group: Group,
     drive: Drive,
     is_quick: bool,
 }
@@ -32,35 +32,41 @@ const LOOK: Duration = Duration::from_millis(100);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-const fn closed(id: &'static str, title: &'static str, part: Part, to: (usize, u32, Work), is_quick: bool) -> Scenario {
+const fn closed(
+    id: &'static str,
+    title: &'static str,
+    group: Group,
+    to: (usize, u32, Work),
+    is_quick: bool,
+) -> Scenario {
     let (connections, seconds, work) = to;
-    Scenario { id, title, part, drive: Drive::Closed(Closed { connections, seconds, work }), is_quick }
+    Scenario { id, title, group, drive: Drive::Closed(Closed { connections, seconds, work }), is_quick }
 }
 
 const fn open(id: &'static str, title: &'static str, rate: usize, is_quick: bool) -> Scenario {
-    Scenario { id, title, part: Part::Rates, drive: Drive::Open(rate), is_quick }
+    Scenario { id, title, group: Group::Rates, drive: Drive::Open(rate), is_quick }
 }
 
 const SCENARIOS: [Scenario; 15] = [
-    closed("c1", "1 connection", Part::Connections, (1, 2, Work::Predict(1)), true),
-    closed("c16", "16 connections", Part::Connections, (16, 1, Work::Predict(1)), false),
-    closed("c64", "64 connections", Part::Connections, (64, 2, Work::Predict(1)), true),
-    closed("c256", "256 connections", Part::Connections, (256, 1, Work::Predict(1)), false),
-    closed("c1000", "1 000 connections", Part::Connections, (1000, 1, Work::Predict(1)), false),
-    closed("close", "a new connection per request, 32 clients", Part::Connections, (32, 2, Work::Close), false),
+    closed("c1", "1 connection", Group::Connections, (1, 2, Work::Predict(1)), true),
+    closed("c16", "16 connections", Group::Connections, (16, 1, Work::Predict(1)), false),
+    closed("c64", "64 connections", Group::Connections, (64, 2, Work::Predict(1)), true),
+    closed("c256", "256 connections", Group::Connections, (256, 1, Work::Predict(1)), false),
+    closed("c1000", "1 000 connections", Group::Connections, (1000, 1, Work::Predict(1)), false),
+    closed("close", "a new connection per request, 32 clients", Group::Connections, (32, 2, Work::Close), false),
     open("r1000", "1 000 requests/s", 1000, false),
     open("r5000", "5 000 requests/s", 5000, true),
     open("r20000", "20 000 requests/s", 20_000, false),
-    closed("up-64k", "64 KiB up, 8 connections", Part::Bodies, (8, 1, Work::Upload(64 * KIB)), false),
-    closed("up-1m", "1 MiB up, 8 connections", Part::Bodies, (8, 2, Work::Upload(MIB)), false),
-    closed("up-10m", "10 MiB up, 8 connections", Part::Bodies, (8, 1, Work::Upload(10 * MIB)), false),
-    closed("down-64k", "64 KiB down, 8 connections", Part::Bodies, (8, 1, Work::Download(64 * KIB)), false),
-    closed("down-1m", "1 MiB down, 8 connections", Part::Bodies, (8, 1, Work::Download(MIB)), false),
-    closed("down-10m", "10 MiB down, 8 connections", Part::Bodies, (8, 2, Work::Download(10 * MIB)), true),
+    closed("up-64k", "64 KiB up, 8 connections", Group::Bodies, (8, 1, Work::Upload(64 * KIB)), false),
+    closed("up-1m", "1 MiB up, 8 connections", Group::Bodies, (8, 2, Work::Upload(MIB)), false),
+    closed("up-10m", "10 MiB up, 8 connections", Group::Bodies, (8, 1, Work::Upload(10 * MIB)), false),
+    closed("down-64k", "64 KiB down, 8 connections", Group::Bodies, (8, 1, Work::Download(64 * KIB)), false),
+    closed("down-1m", "1 MiB down, 8 connections", Group::Bodies, (8, 1, Work::Download(MIB)), false),
+    closed("down-10m", "10 MiB down, 8 connections", Group::Bodies, (8, 2, Work::Download(10 * MIB)), true),
 ];
 
-fn chosen(options: &Options, parts: &[Part]) -> Vec<&'static Scenario> {
-    SCENARIOS.iter().filter(|one| parts.contains(&one.part) && (one.is_quick || !options.quick)).collect()
+fn chosen(options: &Options, parts: &[Group]) -> Vec<&'static Scenario> {
+    SCENARIOS.iter().filter(|one| parts.contains(&one.group) && (one.is_quick || !options.quick)).collect()
 }
 
 impl Drive {
@@ -77,7 +83,7 @@ fn open_seconds(quick: bool) -> f64 {
 }
 
 /// Runs and seconds.
-pub(crate) fn plan(options: &Options, parts: &[Part]) -> (usize, f64) {
+pub(crate) fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
     let peers = 6 + options.peer.len();
     let runs = peers * Bench::rounds(options);
     let chosen = chosen(options, parts);
@@ -85,7 +91,7 @@ pub(crate) fn plan(options: &Options, parts: &[Part]) -> (usize, f64) {
     (runs * chosen.len(), seconds * runs as f64)
 }
 
-pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Part]) -> Result<(), Failure> {
+pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Group]) -> Result<(), Failure> {
     let chosen = chosen(bench.options, parts);
     if chosen.is_empty() {
         return Ok(());
@@ -102,20 +108,15 @@ pub(crate) fn run(bench: &mut Bench<'_>, parts: &[Part]) -> Result<(), Failure> 
     let mut peers = vec![server];
     peers.extend(bench.start_all(&recipes));
     for scenario in chosen {
-        if scenario.part == Part::Bodies && !has_files {
+        if scenario.group == Group::Bodies && !has_files {
             bench.leave_out("large bodies: the fast server, nginx, is not installed");
             continue;
         }
-        let group = match scenario.part {
-            Part::Rates => Group::Rates,
-            Part::Bodies => Group::Bodies,
-            _ => Group::Connections,
-        };
-        bench.measured.open(scenario.id, scenario.title, group);
+        bench.measured.open(scenario.id, scenario.title, scenario.group);
         alternate(bench, &load, scenario, &peers);
         look_for_spinning(bench, scenario, &peers);
     }
-    if parts.contains(&Part::Connections) {
+    if parts.contains(&Group::Connections) {
         count_calls(bench, &load, &peers);
     }
     Ok(())
