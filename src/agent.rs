@@ -118,8 +118,7 @@ impl Threads {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
         let batcher = config.batcher.as_ref();
         let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
-        let shared = Shared::new(count, max_connections, batcher.as_ref().map(|(handle, _)| handle), epoch);
-        let status = shared.status(config, (count, !processors.is_empty()), batcher.as_ref().map(|(_, own)| own));
+        let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, batcher.as_ref(), epoch);
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
@@ -130,7 +129,7 @@ impl Threads {
                 batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
                 worker: number,
                 metrics: shared.proxy.of(number),
-                status: Arc::clone(&status),
+                status: Arc::clone(&shared.status),
                 notices: Arc::clone(&shared.notices),
             };
             made.push(Worker::new(setup, Arc::clone(&shared.loads), epoch).map_err(Error::of("worker"))?);
@@ -154,14 +153,14 @@ impl Threads {
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
-        log::info!("configuration: {}", status.config);
+        log::info!("configuration: {}", shared.status.config);
         Ok(Self { workers, shared, open, prober, batcher })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
     fn drain(self, wake: &mut UnixStream, period: Duration, epoch: Instant) -> bool {
         log::info!("draining: probes fail now, connections close after {period:?} without a request");
-        self.shared.process.drains();
+        self.shared.status.process.drains();
         tell(&self.workers, Drain::Quiet);
         if self.wait_for_quiet(wake, period, epoch) == Woken::Down {
             return false;

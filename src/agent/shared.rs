@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::batcher::{self, Batcher};
 use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config};
-use crate::ops::metrics::family::{Source, Sources};
+use crate::ops::metrics::family::Source;
 use crate::ops::metrics::process::Process;
 use crate::ops::notice::Notices;
 use crate::ops::status::Status;
@@ -19,31 +19,29 @@ use crate::proxy::metrics::{Blame, ProxyMetrics};
 pub(super) struct Shared {
     pub(super) loads: Arc<Loads>,
     pub(super) proxy: Arc<ProxyMetrics>,
-    pub(super) process: Arc<Process>,
     pub(super) notices: Arc<Notices>,
-    pub(super) sources: Sources,
+    /// What the status page shows.
+    pub(super) status: Arc<Status>,
 }
 
 impl Shared {
+    /// `workers`: how many, and whether each stays on one processor.
     pub(super) fn new(
-        workers: usize,
+        config: &Config,
+        workers: (usize, bool),
         max_connections: usize,
-        batcher: Option<&batcher::Handle>,
+        batcher: Option<&(batcher::Handle, Batcher)>,
         epoch: Instant,
     ) -> Self {
-        let loads = Arc::new(Loads::new(workers, max_connections));
-        let proxy = Arc::new(ProxyMetrics::new(workers, Arc::clone(&loads)));
+        let loads = Arc::new(Loads::new(workers.0, max_connections));
+        let proxy = Arc::new(ProxyMetrics::new(workers.0, Arc::clone(&loads)));
         let process = Arc::new(Process::new());
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::<ProxyMetrics>::clone(&proxy)];
-        sources.extend(batcher.map(|batcher| batcher.metrics() as Arc<dyn Source>));
+        sources.extend(batcher.map(|(handle, _)| handle.metrics() as Arc<dyn Source>));
         sources.push(Arc::<Process>::clone(&process));
-        Self { loads, proxy, process, notices: Arc::new(Notices::new(epoch)), sources: Sources::new(sources) }
-    }
-
-    /// What the status page shows.
-    pub(super) fn status(&self, config: &Config, workers: (usize, bool), batcher: Option<&Batcher>) -> Arc<Status> {
-        let config = resolved(config, workers, self.loads.max_connections(), batcher);
-        Arc::new(Status { config, sources: self.sources.clone(), process: Arc::clone(&self.process) })
+        let config = resolved(config, workers, max_connections, batcher.map(|(_, batcher)| batcher));
+        let status = Arc::new(Status { config, sources, process });
+        Self { loads, proxy, notices: Arc::new(Notices::new(epoch)), status }
     }
 
     /// At the end, so that no failure goes without a trace.

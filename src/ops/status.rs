@@ -8,21 +8,27 @@ use std::time::SystemTime;
 use serde_json::{Map, Value as Json, json};
 
 use super::build::{NAME, VERSION, target};
-use super::metrics::family::{Family, Kind, Sample, Sources, Value};
+use super::metrics::family::{Family, Kind, Sample, Source, Value};
 use super::metrics::process::{Process, unix_seconds};
 
 /// Everything there is to show.
 pub(crate) struct Status {
     /// What does not change.
     pub(crate) config: Json,
-    pub(crate) sources: Sources,
+    /// The parts that keep metrics, in the order in which theirs are shown.
+    pub(crate) sources: Vec<Arc<dyn Source>>,
     pub(crate) process: Arc<Process>,
 }
 
 impl Status {
+    /// All metrics as they are now.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        self.sources.iter().flat_map(|source| source.families()).collect()
+    }
+
     /// All of it as it is now.
     pub(crate) fn json(&self) -> String {
-        let families: Vec<Json> = self.sources.families().iter().map(family).collect();
+        let families: Vec<Json> = self.families().iter().map(family).collect();
         let state = if self.process.is_draining() { "draining" } else { "serving" };
         let status = json!({
             "name": NAME,

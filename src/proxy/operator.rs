@@ -37,7 +37,7 @@ impl Setup {
         match (path(head), is_read(head)) {
             (b"/metrics", true) => {
                 let format = Format::accepted(&String::from_utf8_lossy(&lines(head, "accept")));
-                let body = format.write(&self.status.sources.families());
+                let body = format.write(&self.status.families());
                 Reply { status: 200, fields: Vec::new(), media: format.content_type(), body }
             }
             (b"/metrics", false) => Reply::of_other_method(),

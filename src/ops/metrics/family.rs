@@ -2,9 +2,6 @@
 //!
 //! Not here: how it is written ([`super::text`], `ops::status`).
 
-use std::fmt;
-use std::sync::Arc;
-
 /// Metrics of one name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Family {
@@ -66,28 +63,6 @@ pub(crate) struct Reading {
 pub(crate) trait Source: Send + Sync {
     /// All of them as they are now.
     fn families(&self) -> Vec<Family>;
-}
-
-/// All parts that keep metrics.
-#[derive(Clone)]
-pub(crate) struct Sources(Arc<[Arc<dyn Source>]>);
-
-impl Sources {
-    /// Of these parts, in the order in which their metrics are shown.
-    pub(crate) fn new(sources: Vec<Arc<dyn Source>>) -> Self {
-        Self(sources.into())
-    }
-
-    /// All metrics as they are now.
-    pub(crate) fn families(&self) -> Vec<Family> {
-        self.0.iter().flat_map(|source| source.families()).collect()
-    }
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sources of {}", self.0.len())
-    }
 }
 
 impl Family {
