@@ -100,6 +100,11 @@ pub struct ResponseHead<'h, 'b> {
     pub options: Options,
 }
 
+/// What of a target stands before its query.
+pub(crate) fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
 /// Parses a request head at the start of `buf`.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ struct Kind {
 }
 
 /// Kinds at most.
-const KINDS: usize = 24;
+pub(crate) const KINDS: usize = 24;
 
 impl Notices {
     /// None was written yet.

@@ -11,7 +11,7 @@ use crate::config::BATCH_BODY_BYTES;
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
-use crate::http1::head::RequestHead;
+use crate::http1::head::{RequestHead, path_of};
 
 /// A request and what has come of its body.
 #[derive(Debug)]
@@ -152,8 +152,7 @@ pub(super) fn protocol(head: &RequestHead<'_, '_>) -> Option<Protocol> {
         return None;
     }
     let target = &head.target[head.origin_at..];
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    let protocol = protocol_of(path)?;
+    let protocol = protocol_of(path_of(target))?;
     let passes = head.fields.iter().any(|(kind, name, value)| kind == Kind::Other && asks_for_passing(name, value));
     // The HTTP client of the forwarders takes no others (RFC 3986 §3.3, §3.4).
     let is_plain = target.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(byte));

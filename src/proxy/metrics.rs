@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::load::Loads;
 use crate::ops::metrics::family::{Family, Reading, Source};
 use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, label};
+use crate::ops::notice::KINDS;
 
 label! {
     /// The class of an answer's status.
@@ -149,6 +150,8 @@ impl Blame {
 pub(crate) const RECOVERED: usize = Reason::VALUES.len() + UpstreamError::VALUES.len() + 1;
 /// The kind of the line that says that an idle connection had to go.
 pub(crate) const EVICTED: usize = RECOVERED + 1;
+
+const _: () = assert!(EVICTED < KINDS, "each kind has its own quiet time");
 
 impl Default for WorkerMetrics {
     fn default() -> Self {

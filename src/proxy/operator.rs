@@ -6,7 +6,7 @@
 use super::connection::Role;
 use super::headers::{self, Answer, Connection, PLAIN, Parked};
 use super::plane::{Drain, Setup};
-use crate::http1::head::RequestHead;
+use crate::http1::head::{RequestHead, path_of};
 use crate::ops::metrics::text::Format;
 use crate::ops::page::{is_of_loopback, page};
 
@@ -34,7 +34,7 @@ impl Setup {
     }
 
     fn metrics(&self, head: &RequestHead<'_, '_>) -> Reply {
-        match (path(head), is_read(head)) {
+        match (path_of(head.target), is_read(head)) {
             (b"/metrics", true) => {
                 let format = Format::accepted(&String::from_utf8_lossy(&lines(head, "accept")));
                 let body = format.write(&self.status.families());
@@ -50,7 +50,7 @@ impl Setup {
             return Reply::text(403, "only names of the loopback are answered here, such as localhost\n");
         }
         let fresh = ("Cache-Control", "no-store".to_owned());
-        match (path(head), is_read(head)) {
+        match (path_of(head.target), is_read(head)) {
             (b"/", true) => {
                 let (body, policy) = page();
                 let fields =
@@ -75,10 +75,6 @@ impl Reply {
         let fields = vec![("Allow", "GET, HEAD".to_owned())];
         Self { fields, ..Self::text(405, "only GET and HEAD are allowed\n") }
     }
-}
-
-fn path<'h>(head: &RequestHead<'_, 'h>) -> &'h [u8] {
-    head.target.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 
 fn is_read(head: &RequestHead<'_, '_>) -> bool {
