@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::batcher_json::{items, leaves, member, members};
+use crate::support::agent::Setup;
 use crate::support::{Agent, Message, OK, Peer, Server, Wire, until};
 
 /// For batches that leave only when they are full: longer than any test waits, so no timer has a part in them.
@@ -13,12 +14,16 @@ pub(crate) const V2_PATH: &str = "/v2/models/m/infer";
 
 /// An agent with one worker: what is sent over one connection is submitted before what is sent over another later.
 pub(crate) fn batching(server: &Server, flags: &[&str]) -> Agent {
-    Agent::setup(server.port).flags(&["--enable-batcher", "--threads=1"]).flags(flags).start()
+    setup(server, flags).start()
 }
 
 /// The same with its metrics open.
 pub(crate) fn batching_watched(server: &Server, flags: &[&str]) -> Agent {
-    Agent::setup(server.port).flags(&["--enable-batcher", "--threads=1"]).flags(flags).watched().start()
+    setup(server, flags).watched().start()
+}
+
+fn setup(server: &Server, flags: &[&str]) -> Setup {
+    Agent::setup(server.port).flags(&["--enable-batcher", "--threads=1"]).flags(flags)
 }
 
 /// A `POST`; every field line ends with its `\r\n`.

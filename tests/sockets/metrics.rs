@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use crate::support::agent::free_port;
-use crate::support::metrics::SCRAPE;
+use crate::support::metrics::{self, SCRAPE};
 use crate::support::{Agent, Message, Metrics, OK, Peer, Server, Wire, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -13,21 +13,7 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 /// Waits until nothing is under way any more, and then expects exactly these counters to have grown.
 #[track_caller]
 fn assert_counted(agent: &Agent, before: &Metrics, wanted: &[(&str, u64)]) {
-    let is_quiet = |now: &Metrics| now.count("requests_in_flight") == 0 && now.count("tunnels") == 0;
-    let mut now = agent.metrics();
-    until("nothing is under way", || {
-        now = agent.metrics();
-        is_quiet(&now)
-    });
-    let mut grown = now.since(before);
-    // These grow with every byte and with every look at the metrics.
-    for always in
-        ["received_bytes_total", "sent_bytes_total", "connections_accepted_total", "upstream_connections_opened_total"]
-    {
-        grown.remove(always);
-    }
-    let wanted = wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    assert_eq!(grown, wanted, "{}", agent.log());
+    let now = metrics::assert_counted(agent, before, &["requests_in_flight", "tunnels"], wanted);
     let [requests, rejected] =
         ["requests_total", "requests_rejected_total"].map(|name| now.sum(name) - before.sum(name));
     let [answered, left] = ["request_duration_seconds_count", "requests_total{code=\"none\"}"]

@@ -5,31 +5,13 @@ use rustix::process::Signal;
 use crate::batcher_support::{
     Gate, NEVER, PATH, batching_watched, echo, instances_body, json, leave, post, predict, submit, together,
 };
-use crate::support::{Agent, Message, Metrics, Server, until};
-
-/// Counters that grow with every request, batched or not.
-const ALWAYS: [&str; 5] = [
-    "received_bytes_total",
-    "sent_bytes_total",
-    "connections_accepted_total",
-    "upstream_connections_opened_total",
-    "upstream_retries_total",
-];
+use crate::support::metrics::{self, SCRAPE};
+use crate::support::{Agent, Message, Metrics, Server, Wire, until};
 
 #[track_caller]
 fn assert_counted(agent: &Agent, before: &Metrics, wanted: &[(&str, u64)]) {
-    until("nothing is under way", || {
-        let now = agent.metrics();
-        ["requests_in_flight", "batches_in_flight", "batch_queue_requests", "batch_held_bytes"]
-            .iter()
-            .all(|gauge| now.count(gauge) == 0)
-    });
-    let mut grown = agent.metrics().since(before);
-    for always in ALWAYS {
-        grown.remove(always);
-    }
-    let wanted = wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    assert_eq!(grown, wanted, "{}", agent.log());
+    let idle = ["requests_in_flight", "batches_in_flight", "batch_queue_requests", "batch_held_bytes"];
+    metrics::assert_counted(agent, before, &idle, wanted);
 }
 
 #[test]
@@ -61,10 +43,10 @@ fn what_leaves_at_the_end_is_counted_as_drained() {
     let gate = Gate::new();
     let agent = batching_watched(&gate.server, &[NEVER, "--drain-period=1ms"]);
     let mut client = submit(&agent, predict(&["1"]));
-    let mut scraper = crate::support::Wire::connect(agent.metrics_port);
+    let mut scraper = Wire::connect(agent.metrics_port);
     agent.signal(Signal::TERM);
     gate.reached(1);
-    scraper.send(crate::support::metrics::SCRAPE);
+    scraper.send(SCRAPE);
     let now = Metrics::of(&scraper.response());
     let seen = ["batches_total{trigger=\"drain\"}", "batches_in_flight", "draining", "requests_in_flight"];
     assert_eq!(seen.map(|name| now.count(name)), [1, 1, 1, 1]);
@@ -82,7 +64,7 @@ fn what_waits_is_seen_and_a_client_that_leaves_waits_no_more() {
     let seen = ["batch_queue_requests", "batch_queue_limit", "requests_in_flight"].map(|name| now.count(name));
     assert_eq!(seen, [3, 7, 3]);
     assert!(now.count("batch_held_bytes") >= 3 * instances_body(&["1", "2"]).len() as u64);
-    leave(&agent, clients, crate::support::Wire::reset);
+    leave(&agent, clients, Wire::reset);
     until("none of them waits", || agent.metrics().count("batch_queue_requests") == 0);
     let now = agent.metrics();
     assert_eq!(now.since(&before).get("requests_total{code=\"none\"}"), Some(&3));
@@ -166,7 +148,7 @@ fn without_a_batcher_there_are_no_metrics_of_it() {
     let server = Server::with(|_: &Message| json("{}"));
     let agent = Agent::watched(server.port, &[]);
     assert_eq!(agent.metrics().sum("batches_total"), 0);
-    let mut client = crate::support::Wire::connect(agent.metrics_port);
-    client.send(crate::support::metrics::SCRAPE);
+    let mut client = Wire::connect(agent.metrics_port);
+    client.send(SCRAPE);
     assert!(!client.response().text().contains("kserve_agent_batch"));
 }

@@ -3,12 +3,32 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Message, Wire};
+use super::{Agent, Message, Wire, until};
 
 /// A request for them.
 pub(crate) const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 /// What every name of the agent's own begins with, and nothing here repeats.
 const PREFIX: &str = "kserve_agent_";
+
+/// Counters that grow with every byte, and with every connection by which a test looks or waits.
+const ALWAYS: [&str; 4] =
+    ["received_bytes_total", "sent_bytes_total", "connections_accepted_total", "upstream_connections_opened_total"];
+
+/// Waits until these gauges are 0, and then expects exactly these counters to have grown, but for [`ALWAYS`]; returns the
+/// metrics as they are then.
+#[track_caller]
+pub(crate) fn assert_counted(agent: &Agent, before: &Metrics, idle: &[&str], wanted: &[(&str, u64)]) -> Metrics {
+    let mut now = agent.metrics();
+    until("nothing is under way", || {
+        now = agent.metrics();
+        idle.iter().all(|gauge| now.count(gauge) == 0)
+    });
+    let mut grown = now.since(before);
+    grown.retain(|name, _| !ALWAYS.contains(&name.as_str()));
+    let wanted = wanted.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    assert_eq!(grown, wanted, "{}", agent.log());
+    now
+}
 
 /// Values as text by name and labels, both as written.
 #[derive(Debug, Clone, PartialEq)]
