@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   worker-0 ─ its counters ─┐
-//!   worker-1 ─ its counters ─┼─▶ Source::families ─▶ Sources ─▶ /metrics (text), /status.json
+//!   worker-1 ─ its counters ─┼─▶ Source::families ─▶ Status ─▶ /metrics (text), /status.json
 //!   batcher  ─ its counters ─┘        on request only
 //! ```
 //!
