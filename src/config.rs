@@ -5,6 +5,9 @@
 //!
 //! Not here: flag names, parsing, the environment.
 
+mod logger;
+
+pub use self::logger::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,97 +145,6 @@ pub enum BatchPolicy {
     Adaptive,
 }
 
-/// The payload logger (SPEC L).
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoggerConfig {
-    /// Where events go, as given; the scheme was checked.
-    pub url: String,
-    /// Delivery threads.
-    pub workers: NonZeroUsize,
-    /// CloudEvents `source`.
-    pub source_uri: String,
-    /// Which payloads are logged.
-    pub mode: LogMode,
-    /// Object storage, when `--log-store-path` is set.
-    pub store: Option<StoreConfig>,
-    /// `Ce-Inferenceservicename`.
-    pub inference_service: String,
-    /// `Ce-Namespace`.
-    pub namespace: String,
-    /// `Ce-Endpoint`.
-    pub endpoint: String,
-    /// `Ce-Component`.
-    pub component: String,
-    /// Request headers copied into events.
-    pub metadata_headers: Vec<String>,
-    /// Annotations copied into events, sorted by key.
-    pub metadata_annotations: Vec<(String, String)>,
-    /// File that https sinks are verified against; the system's roots when it does not exist.
-    pub ca_cert_file: PathBuf,
-    /// Skip that verification.
-    pub tls_skip_verify: bool,
-    /// Also log responses whose status is not 200.
-    pub all_responses: bool,
-    /// Limit of one delivery attempt.
-    pub client_timeout: Duration,
-    /// Bytes of events that may wait.
-    pub queue_bytes: NonZeroUsize,
-    /// What happens when the queue is full.
-    pub when_full: WhenFull,
-    /// Folder of the on-disk queue; `None`: memory only.
-    pub spool_dir: Option<PathBuf>,
-    /// Share of requests logged, over 0 and up to 1.
-    pub sample: f64,
-}
-
-/// `--log-mode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogMode {
-    /// Requests and responses.
-    All,
-    /// Requests only.
-    Request,
-    /// Responses only.
-    Response,
-}
-
-/// `--log-when-full`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Count the event and drop it.
-    Drop,
-    /// Make the request wait.
-    Block,
-}
-
-/// Payload records in an object store (SPEC L8).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// Path inside the bucket.
-    pub path: String,
-    /// Format of an object.
-    pub format: StoreFormat,
-    /// Records in one object.
-    pub batch_size: NonZeroUsize,
-    /// Longest wait before a partial object is stored; `None`: no limit.
-    pub batch_interval: Option<Duration>,
-    /// Who turns records into a file.
-    pub marshaller_url: String,
-    /// Loopback port of the built-in marshaller.
-    pub marshaller_port: NonZeroU16,
-}
-
-/// `--log-store-format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreFormat {
-    /// One JSON value.
-    Json,
-    /// CSV with a header row.
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-}
-
 /// The model puller (SPEC M).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullerConfig {
@@ -259,12 +171,6 @@ pub const CONNECTIONS_MAX: usize = 1_048_576;
 
 /// Batches in flight that can be asked for; each holds a forwarder thread.
 pub const BATCH_CONCURRENCY_MAX: usize = 256;
-
-/// Payload delivery threads that can be asked for; more only queue up before one sink.
-pub const LOG_WORKERS_MAX: usize = 256;
-
-/// Bytes of waiting events that can be asked for: 1 TiB, more memory than a node has.
-pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 40;
 
 /// Bytes of a request or response head: what Envoy (60 KiB) and ureq (64 KiB) allow, over it 431 or 502.
 pub const HEAD_BYTES: usize = 64 * 1024;
