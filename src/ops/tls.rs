@@ -1,0 +1,103 @@
+//! TLS of the agent's own requests, to sinks of events and to object stores: rustls with ring, for ureq.
+//!
+//! Roots are what the system trusts or what the operator names. None are compiled in: a cluster that took an authority
+//! out of its image must not trust it because of a list in this binary.
+//!
+//! Not here: the agents that use it, and TLS towards clients, which there is none of.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+/// What a server's certificate is verified against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Roots {
+    /// The system's authorities, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    System,
+    /// The certificates of this PEM file and no others.
+    File(PathBuf),
+    /// Nothing: whoever answers is taken for the server.
+    Unverified,
+}
+
+/// TLS with these roots. The error says where there are none: only who will use TLS should ask, since an image without
+/// authorities is no fault before.
+pub(crate) fn tls(roots: &Roots) -> Result<TlsConfig, String> {
+    let with_ring = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    let certificates = match roots {
+        Roots::Unverified => return Ok(with_ring.disable_verification(true).build()),
+        Roots::System => certificates(load_native_certs())
+            .map_err(|reason| format!("the system has no certificate authorities{reason}; SSL_CERT_FILE names some"))?,
+        Roots::File(path) => certificates(load_certs_from_paths(Some(path), None))
+            .map_err(|reason| format!("{}: no certificate in PEM form{reason}", path.display()))?,
+    };
+    Ok(with_ring.root_certs(RootCerts::Specific(Arc::new(certificates))).build())
+}
+
+/// Those that could be read, if any: one bad file among a system's authorities must not turn all of them off.
+fn certificates(found: CertificateResult) -> Result<Vec<Certificate<'static>>, String> {
+    if found.certs.is_empty() {
+        return Err(found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default());
+    }
+    Ok(found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Self-signed, made with `openssl req -x509 -newkey ed25519 -nodes -days 36500 -subj "/CN=test root"`.
+    const CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBPjCB8aADAgECAhRwLEzdxa6VbO4RdrvUEp6nErDbrDAFBgMrZXAwFDESMBAG
+A1UEAwwJdGVzdCByb290MCAXDTI2MTEyNTE0MjE1M1oYDzIxMjYxMTAxMTQyMTUz
+WjAUMRIwEAYDVQQDDAl0ZXN0IHJvb3QwKjAFBgMrZXADIQCLGXcahN9TVlQpqb7G
+owDBK0DFNVPTRhxucEmQYe6YIaNTMFEwHQYDVR0OBBYEFAjNdfkiAlFXppd2PmpM
+EHp5VCWaMB8GA1UdIwQYMBaAFAjNdfkiAlFXppd2PmpMEHp5VCWaMA8GA1UdEwEB
+/wQFMAMBAf8wBQYDK2VwA0EA5P1/LJUQi86Lu2D23gmgQ1Qd5CQyHYZh1JgpJIrM
+BXp3CleYJfmQq2uEfPY+IQ/O08yaAMHqGzodApd3c8g+Dg==
+-----END CERTIFICATE-----
+";
+
+    /// What `tls` makes of a file with this text: how many roots, or the error without the file's name.
+    fn of_file(name: &str, text: &str) -> Result<usize, String> {
+        let path = std::env::temp_dir().join(format!("kserve-agent-tls-{}-{name}", std::process::id()));
+        fs::write(&path, text).unwrap();
+        let result = tls(&Roots::File(path.clone()));
+        fs::remove_file(&path).unwrap();
+        match result.map_err(|error| error.replace(path.to_str().unwrap(), "FILE"))?.root_certs() {
+            RootCerts::Specific(certificates) => Ok(certificates.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_files_certificates_are_the_only_roots() {
+        assert_eq!(of_file("one", CERTIFICATE), Ok(1));
+        let other_things = format!("a comment\n{CERTIFICATE}-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+        assert_eq!(of_file("more", &other_things), Ok(1));
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_an_error_that_names_it() {
+        assert_eq!(of_file("none", "hello\n"), Err("FILE: no certificate in PEM form".to_owned()));
+        let error = of_file("torn", &CERTIFICATE[..200]).unwrap_err();
+        assert!(error.starts_with("FILE: no certificate in PEM form ("), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error_that_says_so() {
+        let error = tls(&Roots::File(PathBuf::from("/nowhere/ca.pem"))).unwrap_err();
+        assert!(error.starts_with("/nowhere/ca.pem: ") && error.contains("No such file"), "{error}");
+    }
+
+    #[test]
+    fn only_unverified_does_not_verify() {
+        assert!(tls(&Roots::Unverified).unwrap().disable_verification());
+        assert!(tls(&Roots::System).map_or(true, |config| !config.disable_verification()));
+    }
+}
