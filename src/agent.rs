@@ -5,6 +5,7 @@
 //! | `worker-N` | told to finish, and its last connection is gone or [`FINISH_TIMEOUT`] has passed |
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
+//! | `log-N` | the workers, whose events they deliver, are gone and nothing is left, or at the deadline |
 //! | `prober` | the workers, who ask it, are gone |
 //! | main | all of these have ended |
 //!
@@ -16,6 +17,7 @@
 //!
 //! Not here: what the threads do.
 
+mod couriers;
 mod parts;
 mod shared;
 
@@ -24,17 +26,18 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use self::couriers::{Couriers, new_logger};
 pub use self::parts::Error;
 use self::parts::{DOWN, Prober, listen, spawn, spawn_batcher};
-use self::shared::Shared;
+use self::shared::{Optional, Shared};
 use crate::batcher::{self, Batcher};
-use crate::config::{Config, FINISH_TIMEOUT};
+use crate::config::{Config, FINISH_TIMEOUT, LOG_FLUSH_TIMEOUT};
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::limits;
 use crate::ops::metrics::process::count_panics;
@@ -51,6 +54,7 @@ struct Threads {
     open: Receiver<Infallible>,
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
+    couriers: Option<Couriers>,
 }
 
 /// What made the main thread's wait end.
@@ -87,7 +91,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 /// A part that was turned on and is not there must not be missed in silence.
 fn warn_of_missing_parts(config: &Config) {
-    let wanted = [("--log-url", config.logger.is_some()), ("--enable-puller", config.puller.is_some())];
+    let to_store = config.logger.as_ref().is_some_and(|logger| logger.store.is_some());
+    let wanted = [("--log-store-path", to_store), ("--enable-puller", config.puller.is_some())];
     for (flag, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
         log::warn!("{flag}: this version does not have that part yet; requests pass without it");
     }
@@ -118,7 +123,11 @@ impl Threads {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
         let batcher = config.batcher.as_ref();
         let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
-        let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, batcher.as_ref(), epoch);
+        let peers = Arc::new(OnceLock::<Vec<Inbox>>::new());
+        let logger = config.logger.as_ref().filter(|logger| logger.store.is_none());
+        let logger = logger.map(|config| new_logger(config, count, epoch, &peers)).transpose()?;
+        let optional = Optional { batcher: batcher.as_ref(), logger: logger.as_ref() };
+        let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, optional, epoch);
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
@@ -127,6 +136,7 @@ impl Threads {
                 upstream_timeout: config.proxy.upstream_timeout,
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),
                 batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
+                logger: logger.as_ref().map(|logger| logger.handle(number)),
                 worker: number,
                 metrics: shared.proxy.of(number),
                 status: Arc::clone(&shared.status),
@@ -139,6 +149,7 @@ impl Threads {
             first.listen(Acceptor::new(listeners, closes)).map_err(Error::of("listeners"))?;
         }
         let inboxes: Vec<Inbox> = made.iter().map(|(_, inbox)| inbox.clone()).collect();
+        let _ = peers.set(inboxes.clone());
         let mut workers = Vec::new();
         for (number, (worker, inbox)) in made.into_iter().enumerate() {
             let processor = (!processors.is_empty()).then(|| processors[number % processors.len()]);
@@ -153,8 +164,9 @@ impl Threads {
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
+        let couriers = logger.map(|logger| Couriers::spawn(logger, notify)).transpose()?;
         log::info!("configuration: {}", shared.status.config);
-        Ok(Self { workers, shared, open, prober, batcher })
+        Ok(Self { workers, shared, open, prober, batcher, couriers })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.
@@ -172,7 +184,9 @@ impl Threads {
         }
         // A worker that has nothing left to do must not end before it gets the last of those that waited.
         let _ = self.open.recv_timeout(FINISH_TIMEOUT);
-        tell(&self.workers, Drain::Finish(Instant::now() + FINISH_TIMEOUT));
+        let finish = Instant::now() + FINISH_TIMEOUT;
+        tell(&self.workers, Drain::Finish(finish));
+        let couriers = self.couriers.map(|couriers| couriers.end(finish + LOG_FLUSH_TIMEOUT));
         for (inbox, thread) in self.workers {
             let _ = thread.join();
             drop(inbox);
@@ -180,6 +194,9 @@ impl Threads {
         if let Some((handle, thread)) = self.batcher {
             drop(handle);
             let _ = thread.join();
+        }
+        if let Some(couriers) = couriers {
+            couriers.join();
         }
         // A probe of a server that does not answer may take its whole limit; nobody waits for its result any more.
         drop(self.prober);

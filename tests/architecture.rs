@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate, top to bottom; `ops` and `proxy` do not know each other's threads.
-const LAYERS: [&str; 7] = ["agent", "cli", "proxy", "batcher", "ops", "http1", "config"];
+const LAYERS: [&str; 8] = ["agent", "cli", "proxy", "batcher", "logger", "ops", "http1", "config"];
 /// Modules of the proxy, top to bottom. Those on one line are parts of one `impl` and may use each other.
 const PROXY: [&[&str]; 11] = [
     &["worker"],
     &["inbox", "listener"],
-    &["receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "operator", "admit", "account", "plane"],
+    &[
+        "receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "parked", "operator", "admit",
+        "account", "plane",
+    ],
     &["connection"],
     &["collect"],
     &["batch_heads"],

@@ -8,7 +8,8 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use crate::batcher::{self, Batcher};
-use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config};
+use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config, LogMode, LoggerConfig, WhenFull};
+use crate::logger::Logger;
 use crate::ops::metrics::family::Source;
 use crate::ops::metrics::process::Process;
 use crate::ops::notice::Notices;
@@ -24,22 +25,30 @@ pub(super) struct Shared {
     pub(super) status: Arc<Status>,
 }
 
+/// The parts that are there only when they were turned on.
+#[derive(Clone, Copy)]
+pub(super) struct Optional<'p> {
+    pub(super) batcher: Option<&'p (batcher::Handle, Batcher)>,
+    pub(super) logger: Option<&'p Logger>,
+}
+
 impl Shared {
     /// `workers`: how many, and whether each stays on one processor.
     pub(super) fn new(
         config: &Config,
         workers: (usize, bool),
         max_connections: usize,
-        batcher: Option<&(batcher::Handle, Batcher)>,
+        parts: Optional<'_>,
         epoch: Instant,
     ) -> Self {
         let loads = Arc::new(Loads::new(workers.0, max_connections));
         let proxy = Arc::new(ProxyMetrics::new(workers.0, Arc::clone(&loads)));
         let process = Arc::new(Process::new());
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::<ProxyMetrics>::clone(&proxy)];
-        sources.extend(batcher.map(|(handle, _)| handle.metrics() as Arc<dyn Source>));
+        sources.extend(parts.batcher.map(|(handle, _)| handle.metrics() as Arc<dyn Source>));
+        sources.extend(parts.logger.map(|logger| logger.metrics() as Arc<dyn Source>));
         sources.push(Arc::<Process>::clone(&process));
-        let config = resolved(config, workers, max_connections, batcher.map(|(_, batcher)| batcher));
+        let config = resolved(config, workers, max_connections, parts);
         let status = Arc::new(Status { config, sources, process });
         Self { loads, proxy, notices: Arc::new(Notices::new(epoch)), status }
     }
@@ -53,13 +62,8 @@ impl Shared {
 }
 
 /// The configuration with what the agent has chosen itself.
-fn resolved(
-    config: &Config,
-    (workers, pinned): (usize, bool),
-    max_connections: usize,
-    batcher: Option<&Batcher>,
-) -> Json {
-    let batcher = config.batcher.as_ref().zip(batcher).map(|(config, batcher)| {
+fn resolved(config: &Config, (workers, pinned): (usize, bool), max_connections: usize, parts: Optional<'_>) -> Json {
+    let batcher = config.batcher.as_ref().zip(parts.batcher).map(|(config, (_, batcher))| {
         json!({
             "policy": match config.policy {
                 BatchPolicy::Window => "window",
@@ -82,5 +86,25 @@ fn resolved(
         "max_connections": max_connections,
         "pinned": pinned,
         "batcher": batcher,
+        "logger": config.logger.as_ref().zip(parts.logger).map(|(config, logger)| logger_json(config, logger)),
+    })
+}
+
+fn logger_json(config: &LoggerConfig, logger: &Logger) -> Json {
+    json!({
+        "url": logger.sink_name(),
+        "mode": match config.mode {
+            LogMode::All => "all",
+            LogMode::Request => "request",
+            LogMode::Response => "response",
+        },
+        "threads": config.workers,
+        "queue_limit_bytes": config.queue_bytes,
+        "when_full": match config.when_full {
+            WhenFull::Drop => "drop",
+            WhenFull::Block => "block",
+        },
+        "sample": config.sample,
+        "all_responses": config.all_responses,
     })
 }

@@ -60,13 +60,13 @@ use self::batch::{Batch, Rules, Ticket};
 use self::bell::{Bell, RungAtEnd};
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
-pub(crate) use self::gate::Held;
 use self::metrics::BatcherMetrics;
 use self::queue::Queue;
 use self::request::{Arrival, Request};
 use crate::config::{
     BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BatchPolicy, BatcherConfig,
 };
+use crate::ops::budget::Held;
 
 /// What the batcher is told.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Handle {
 
     /// Counts the bytes of a body that is being collected.
     pub(crate) fn hold(&self) -> Held {
-        Held::new(&self.gate)
+        self.gate.hold()
     }
 
     /// Hands a request over; its answer comes through the outbox.

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::batch::Ticket;
-use super::gate::Held;
 use super::join::Joint;
 use super::key::{Key, Parts};
 use super::line::UnderWay;
 use super::v1::{self, BadRequest};
 use super::v2;
+use crate::ops::budget::Held;
 
 /// The protocol that a request's path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,5 +117,8 @@ pub const LOG_RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// Time after which an event that was not delivered is given up, from its first attempt.
 pub const LOG_RETRY_FOR: Duration = Duration::from_secs(300);
 
+/// Time beyond [`super::FINISH_TIMEOUT`] in which what the last requests left is still delivered.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Bytes of a sink's answer that are read, so that its connection can be used again; a sink that says more gets a new one.
 pub const LOG_ANSWER_BYTES: u64 = 64 * 1024;

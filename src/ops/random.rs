@@ -8,6 +8,16 @@ use uuid::{Builder, Uuid};
 
 /// A UUID of version 4.
 pub(crate) fn uuid() -> Uuid {
+    Builder::from_random_bytes(bytes()).into_uuid()
+}
+
+/// From 0 up to 1.
+pub(crate) fn share() -> f64 {
+    let [first, second, third, fourth, ..] = bytes();
+    f64::from(u32::from_ne_bytes([first, second, third, fourth])) / f64::from(u32::MAX)
+}
+
+fn bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     let mut filled = 0;
     while filled < bytes.len() {
@@ -15,10 +25,10 @@ pub(crate) fn uuid() -> Uuid {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             // A kernel without it, or a filter of system calls: names must still differ.
-            Err(_) => return Builder::from_random_bytes(by_std()).into_uuid(),
+            Err(_) => return by_std(),
         }
     }
-    Builder::from_random_bytes(bytes).into_uuid()
+    bytes
 }
 
 /// Of the keys with which the standard library seeds each of its hash maps.

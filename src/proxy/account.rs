@@ -49,6 +49,16 @@ impl Plane {
             _ => 0,
         };
         self.end_request(key, status);
+        // Half a response is no event.
+        self.connections[key].tap = None;
+    }
+
+    /// The response that the tap captures, if there is one, has ended.
+    pub(super) fn end_tap(&mut self, key: usize) {
+        let tap = self.connections.get_mut(key).and_then(|connection| connection.tap.take());
+        if let (Some(tap), Some(logger)) = (tap, &self.setup.logger) {
+            tap.ends(logger);
+        }
     }
 
     /// The model server has sent the head of its response.

@@ -63,6 +63,7 @@ impl Plane {
                     upstream: None,
                     began: None,
                     held: None,
+                    tap: None,
                     moved: 0,
                     serial,
                     is_used: false,

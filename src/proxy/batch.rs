@@ -40,9 +40,7 @@ impl Plane {
         if collecting.expects_continue {
             self.buffers.out.extend_from_slice(CONTINUE);
         }
-        if Self::send_to_client(&mut self.connections[key], &mut self.buffers, &self.setup.metrics, SendFrom::Out)
-            .is_err()
-        {
+        if Self::send_to_client(&mut self.connections[key], &mut self.buffers, &self.setup, SendFrom::Out).is_err() {
             return Flow::Close;
         }
         let Buffers { read, pool, .. } = &mut self.buffers;
@@ -102,6 +100,11 @@ impl Plane {
             Ok(collected) => collected,
             Err(why) => return self.refuse_body(key, why, parked),
         };
+        if let Some(tap) = &mut self.connections[key].tap
+            && fit != Err(Unfit::Passes)
+        {
+            tap.whole_request(&body, self.setup.logger.as_ref());
+        }
         let payload = match fit {
             Ok(payload) => payload,
             Err(Unfit::Bad(why)) => return self.answer_batched(key, parked, &Answer::Failed(Failure::Bad(why))),
@@ -155,6 +158,7 @@ impl Plane {
 
     fn send_answer(&mut self, key: usize, keeps: bool) -> Flow {
         let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
+        self.end_tap(key);
         self.shrink_out();
         let (Some(connection), Some(batcher)) = (self.connections.get_mut(key), &self.setup.batcher) else {
             return flow;
@@ -189,8 +193,12 @@ impl Plane {
         out.clear();
         let mut exchange = Exchange::open(&head, &connection.peer, self.setup.authority.as_bytes(), out);
         match exchange.request(&mut body) {
-            Ok(step) => out.extend_from_slice(&body[..step.kept]),
+            Ok(step) => body.truncate(step.kept),
             Err(fault) => return self.refuse(key, fault),
+        }
+        out.extend_from_slice(&body);
+        if let Some(tap) = &mut connection.tap {
+            tap.request(&body, exchange.has_request(), self.setup.logger.as_ref());
         }
         connection.phase = Phase::Exchange(exchange);
         let sent = self.dispatch(key);

@@ -18,7 +18,7 @@ impl Plane {
     pub(super) fn send_and_close(&mut self, key: usize, closing: Closing) -> Flow {
         let connection = &mut self.connections[key];
         connection.phase = Phase::Closing(closing);
-        match Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, SendFrom::Out) {
+        match Self::send_to_client(connection, &mut self.buffers, &self.setup, SendFrom::Out) {
             Ok(()) => Flow::Next,
             Err(_) => Flow::Close,
         }

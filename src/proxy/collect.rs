@@ -4,7 +4,6 @@
 
 use super::batch_heads;
 use super::headers::{Parked, Peer};
-use crate::batcher::Held;
 use crate::batcher::key::{Key, Parts};
 use crate::batcher::request::{Head, Payload, Protocol, Unfit};
 use crate::config::BATCH_BODY_BYTES;
@@ -12,6 +11,7 @@ use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
 use crate::http1::head::{RequestHead, path_of};
+use crate::ops::budget::Held;
 
 /// A request and what has come of its body.
 #[derive(Debug)]

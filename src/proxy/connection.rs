@@ -4,6 +4,7 @@
 //!   Idle ──▶ Head ──▶ Exchange ──▶ Idle …           a client's connection, between accept and close
 //!     │        │         ├───────▶ Tunnel
 //!     │        ├───────▶ Parked ─▶ Idle             (a probe waits for its result)
+//!     │        ├───────▶ Delayed ─▶ Idle            (the payload log has no room)
 //!     │        ├───────▶ Collecting ─▶ Batched ─▶ Idle   (or Exchange, should it not be one to batch)
 //!     └────────┴─────────┴───────▶ Closing          (last bytes out, then the end)
 //! ```
@@ -19,8 +20,9 @@ use super::collect::Collecting;
 use super::exchange::Exchange;
 use super::headers::{Parked, Peer};
 use super::socket::Socket;
-use crate::batcher::Held;
 use crate::batcher::request::Request;
+use crate::logger::tap::Tap;
+use crate::ops::budget::Held;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) serial: u64,
     /// What the batcher's gate has let it keep of a request that passes all the same.
     pub(crate) held: Option<Box<Held>>,
+    /// Captures the request and its response for the payload log.
+    pub(crate) tap: Option<Box<Tap>>,
     /// It has more to do and waits for another turn.
     pub(crate) is_queued: bool,
     /// Requests were received on it.
@@ -71,6 +75,8 @@ pub(crate) enum Phase {
     Exchange(Exchange),
     /// A probe waits for its result.
     Parked(Parked),
+    /// A request waits, its head unread, until the payload log has room.
+    Delayed,
     /// A request that is to be batched is coming.
     Collecting(Box<Collecting>),
     /// A request waits for its batch, or for its batch's response.

@@ -27,6 +27,8 @@ pub(crate) enum Message {
     Probed { key: usize, serial: u64, passed: bool },
     /// The batched request of the connection in this slot has an answer.
     Answered { key: usize, serial: u64, answer: Answer },
+    /// The payload log has room again.
+    Room,
     /// The shutdown goes on to this.
     Drain(Drain),
 }

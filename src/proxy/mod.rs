@@ -7,6 +7,7 @@
 //! | `inbox` | what other threads tell a worker |
 //! | `receive`, `relay`, `tunnel`, `closing` | the phases of a connection |
 //! | `batch`, `collect`, `batch_heads` | requests to be batched: collected, handed over, answered |
+//! | `parked` | requests that wait for a probe's result or for room in the payload log |
 //! | `resend` | which requests are sent a second time |
 //! | `admit` | a connection comes to its worker |
 //! | `account`, `metrics` | what is counted, and when |
@@ -38,6 +39,7 @@ pub(crate) mod listener;
 pub(crate) mod load;
 pub(crate) mod metrics;
 mod operator;
+mod parked;
 pub(crate) mod plane;
 mod receive;
 mod relay;

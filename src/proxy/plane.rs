@@ -27,6 +27,7 @@ use crate::config::{
     CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
     TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
+use crate::logger::tap::Handle;
 use crate::ops::limits::is_exhausted;
 use crate::ops::notice::Notices;
 use crate::ops::status::Status;
@@ -42,6 +43,8 @@ pub(crate) struct Plane {
     pub(crate) deadlines: Timers<{ deadline::COUNT }>,
     pub(crate) upstream_deadlines: Timers<{ upstream_deadline::COUNT }>,
     pub(crate) buffers: Buffers,
+    /// Connections whose request waits until the payload log has room.
+    pub(crate) delayed: Vec<usize>,
     /// Connections that had more to do than one turn allows.
     pub(crate) again: Vec<usize>,
     /// The time of this wake-up.
@@ -71,6 +74,8 @@ pub(crate) struct Setup {
     pub(crate) prober: Option<crossbeam_channel::Sender<ProbeTicket>>,
     /// Takes requests to be batched; `None`: none are.
     pub(crate) batcher: Option<batcher::Handle>,
+    /// Takes payloads; `None`: none are logged.
+    pub(crate) logger: Option<Handle>,
     /// This worker's number.
     pub(crate) worker: usize,
     /// This worker's counters.
@@ -142,6 +147,7 @@ impl Plane {
             ]),
             upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT, RESET_TIMEOUT]),
             buffers: Buffers::new(),
+            delayed: Vec::new(),
             again: Vec::new(),
             now: Instant::now(),
             drain: Drain::No,
@@ -162,7 +168,7 @@ impl Plane {
             let flow = match &connection.phase {
                 Phase::Idle | Phase::Head => self.receive(key),
                 Phase::Exchange(_) => self.relay(key),
-                Phase::Parked(_) => Flow::Wait,
+                Phase::Parked(_) | Phase::Delayed => Flow::Wait,
                 Phase::Collecting(_) => self.collect_more(key),
                 Phase::Batched(_) => self.await_batch(key),
                 Phase::Tunnel(_) => self.tunnel(key),
@@ -200,7 +206,7 @@ impl Plane {
     pub(crate) fn send_to_client(
         connection: &mut Connection,
         buffers: &mut Buffers,
-        metrics: &WorkerMetrics,
+        setup: &Setup,
         bytes: SendFrom,
     ) -> Result<(), ErrorKind> {
         let Buffers { read, out, pool } = buffers;
@@ -213,7 +219,10 @@ impl Plane {
         }
         let sent = if connection.unsent.is_empty() { connection.socket.send(bytes)? } else { 0 };
         connection.moved += sent as u64;
-        metrics.sent.add(sent as u64);
+        setup.metrics.sent.add(sent as u64);
+        if let Some(tap) = &mut connection.tap {
+            tap.sent(bytes, setup.logger.as_ref());
+        }
         connection.unsent.keep(&bytes[sent..], pool);
         Ok(())
     }

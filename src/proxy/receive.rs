@@ -7,7 +7,8 @@
 //!                 └▶ exchange: head rewritten into one buffer with what there is of the body, one write
 //! ```
 //!
-//! Not here: the rest of the body and the response ([`super::relay`]), and requests to be batched ([`super::batch`]).
+//! Not here: the rest of the body and the response ([`super::relay`]), requests to be batched ([`super::batch`]), and those
+//! that wait ([`super::parked`]).
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::collect::{self, Collecting};
@@ -16,7 +17,7 @@ use super::exchange::Exchange;
 use super::fault::Fault;
 use super::headers::{self, Answer, Connection as Field, Parked, Peer};
 use super::metrics::Code;
-use super::plane::{Drain, Flow, Plane, ProbeTicket};
+use super::plane::{Drain, Flow, Plane};
 use super::socket::Received;
 use crate::config::{HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
 use crate::http1::Version;
@@ -41,6 +42,8 @@ enum Found {
     Batch(Box<Collecting>, usize),
     /// A probe that waits for the container's; its head is so many bytes long.
     Probe(Parked, usize),
+    /// A request that waits until the payload log has room.
+    Delayed,
     Refused(Fault),
 }
 
@@ -125,14 +128,21 @@ impl Plane {
                 let closes = self.setup.operate(connection.role, &head, self.drain, out);
                 Found::Answered { closes, length: head.length }
             }
-            Ok(Parsed::Complete(head)) => self
-                .setup
-                .answer(&head, self.drain, out)
-                .or_else(|| self.setup.batch(&head, &connection.peer))
-                .unwrap_or_else(|| {
-                    let authority = self.setup.authority.as_bytes();
-                    Found::Pass(Exchange::open(&head, &connection.peer, authority, out), head.length)
-                }),
+            Ok(Parsed::Complete(head)) => {
+                if let Some(answered) = self.setup.answer(&head, self.drain, out) {
+                    return answered;
+                }
+                if let Some(logger) = &self.setup.logger {
+                    if logger.makes_wait() {
+                        return Found::Delayed;
+                    }
+                    self.connections[key].tap = logger.tap(&head);
+                }
+                let peer = &self.connections[key].peer;
+                self.setup.batch(&head, peer).unwrap_or_else(|| {
+                    Found::Pass(Exchange::open(&head, peer, self.setup.authority.as_bytes(), out), head.length)
+                })
+            }
             Err(error) => Found::Refused(Fault::RequestHead(error)),
         }
     }
@@ -147,6 +157,7 @@ impl Plane {
             Found::Answered { length, closes } => self.answer(key, closes, READ_AT + length, end),
             Found::Http2 => self.open_tunnel(key, end),
             Found::Refused(fault) => self.refuse(key, fault),
+            Found::Delayed => self.delay(key, end),
             Found::Partial => Flow::Wait,
         }
     }
@@ -159,8 +170,12 @@ impl Plane {
             Ok(step) => step,
             Err(fault) => return self.refuse(key, fault),
         };
-        out.extend_from_slice(&read[body_at..body_at + step.kept]);
+        let body = &read[body_at..body_at + step.kept];
+        out.extend_from_slice(body);
         let connection = &mut self.connections[key];
+        if let Some(tap) = &mut connection.tap {
+            tap.request(body, exchange.has_request(), self.setup.logger.as_ref());
+        }
         pool.keep(&mut connection.input, &read[body_at + step.consumed..end]);
         connection.phase = Phase::Exchange(exchange);
         match self.dispatch(key) {
@@ -224,6 +239,7 @@ impl Plane {
     pub(super) fn refuse(&mut self, key: usize, fault: Fault) -> Flow {
         self.note_fault(fault);
         self.end_refused(key, fault.status());
+        self.connections[key].tap = None;
         self.buffers.out.clear();
         headers::write_fault(&mut self.buffers.out, fault, Version::Http11, Field::Close, false);
         self.send_and_close(key, Closing::Linger)
@@ -256,48 +272,10 @@ impl Plane {
     pub(super) fn answered(&mut self, key: usize) -> Flow {
         let connection = &mut self.connections[key];
         connection.phase = Phase::Idle;
-        match Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, super::plane::SendFrom::Out) {
+        match Self::send_to_client(connection, &mut self.buffers, &self.setup, super::plane::SendFrom::Out) {
             Ok(()) => Flow::Next,
             Err(_) => Flow::Close,
         }
-    }
-
-    /// Leaves a probe with the prober; the worker goes on.
-    fn park(&mut self, key: usize, parked: Parked, rest_at: usize, end: usize) -> Flow {
-        let connection = &mut self.connections[key];
-        let Buffers { read, pool, .. } = &mut self.buffers;
-        pool.keep(&mut connection.input, &read[rest_at..end]);
-        connection.phase = Phase::Parked(parked);
-        let ticket = ProbeTicket { worker: self.setup.worker, key, serial: connection.serial };
-        match &self.setup.prober {
-            Some(prober) => match prober.try_send(ticket) {
-                Ok(()) => Flow::Wait,
-                Err(_) => self.probed(key, false),
-            },
-            None => self.probed(key, true),
-        }
-    }
-
-    /// Answers a parked probe (SPEC H1).
-    pub(super) fn probed(&mut self, key: usize, passed: bool) -> Flow {
-        let Phase::Parked(parked) = self.connections[key].phase else { return Flow::Wait };
-        let is_quiet = self.drain != Drain::No;
-        let answer = match (is_quiet, passed) {
-            (true, _) => SHUTTING_DOWN,
-            (false, true) => Answer::plain(200, b"queue"),
-            (false, false) => Answer::plain(503, b""),
-        };
-        let keeps = parked.keeps && !self.is_finishing();
-        self.setup.metrics.probes.count(Code::of(answer.status));
-        self.buffers.out.clear();
-        headers::write_answer(
-            &mut self.buffers.out,
-            answer,
-            parked.version,
-            Field::of_client(keeps, parked.version),
-            parked.is_head,
-        );
-        if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) }
     }
 
     /// Carries out what a step outside [`Plane::drive`] has led to.
@@ -309,7 +287,7 @@ impl Plane {
     }
 }
 
-const SHUTTING_DOWN: Answer<'static> = Answer::plain(503, b"shutting down\n");
+pub(super) const SHUTTING_DOWN: Answer<'static> = Answer::plain(503, b"shutting down\n");
 
 impl super::plane::Setup {
     /// Answers what is not for the model server: probes (SPEC H1, H2).

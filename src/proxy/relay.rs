@@ -110,6 +110,9 @@ impl Plane {
         let step = exchange.request(&mut read[READ_AT..end])?;
         pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
         let bytes = &read[READ_AT..READ_AT + step.kept];
+        if let Some(tap) = &mut connection.tap {
+            tap.request(bytes, exchange.has_request(), self.setup.logger.as_ref());
+        }
         if upstream.is_ending {
             // Kept for the other connection, if there is to be one.
             pool.keep(&mut upstream.replay, bytes);
@@ -191,7 +194,7 @@ impl Plane {
             out.extend_from_slice(&read[relayed.out]);
             SendFrom::Out
         };
-        if Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, from).is_err() {
+        if Self::send_to_client(connection, &mut self.buffers, &self.setup, from).is_err() {
             return Ok(Moved::ClientGone);
         }
         if switched {
@@ -237,7 +240,7 @@ impl Plane {
             }
             _ => exchange.response_ended(partial, out)?,
         }
-        match Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, SendFrom::Out) {
+        match Self::send_to_client(connection, &mut self.buffers, &self.setup, SendFrom::Out) {
             Ok(()) => Ok(Moved::Yes),
             Err(_) => Ok(Moved::ClientGone),
         }
@@ -256,6 +259,7 @@ impl Plane {
                 self.release_upstream(upstream_key);
             }
         }
+        self.end_tap(key);
         self.cut_request(key);
         let connection = &mut self.connections[key];
         connection.held = None;
@@ -295,7 +299,7 @@ impl Plane {
         self.buffers.out.clear();
         exchange.answer(fault, closing, &mut self.buffers.out);
         let outcome = exchange.finish();
-        if Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, SendFrom::Out).is_err() {
+        if Self::send_to_client(connection, &mut self.buffers, &self.setup, SendFrom::Out).is_err() {
             return Flow::Close;
         }
         self.finish(key, outcome)

@@ -139,7 +139,7 @@ impl Plane {
             Received::Bytes(count) => {
                 upstream.connected = true;
                 let from = SendFrom::Read { start: READ_AT, end: READ_AT + count };
-                Self::send_to_client(connection, &mut self.buffers, &self.setup.metrics, from).map(|()| Passed::Bytes)
+                Self::send_to_client(connection, &mut self.buffers, &self.setup, from).map(|()| Passed::Bytes)
             }
             Received::Nothing => Ok(Passed::Nothing),
             Received::End => {

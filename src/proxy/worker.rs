@@ -154,6 +154,7 @@ impl Worker {
                 Message::Answered { key, serial, answer } => {
                     self.guard(Some(key), |plane| plane.on_answer(key, serial, &answer));
                 }
+                Message::Room => self.resume(),
                 Message::Drain(drain) => self.begin_drain(drain),
             }
         }
@@ -210,6 +211,12 @@ impl Worker {
         let next = (self.plane.setup.worker + 1) % self.peers.len();
         self.plane.loads.of(next).gets_one();
         self.peers[next].send(Message::Accepted { client, place: Place::OfIdle { asked } });
+    }
+
+    fn resume(&mut self) {
+        for key in std::mem::take(&mut self.plane.delayed) {
+            self.guard(Some(key), |plane| plane.resume(key));
+        }
     }
 
     fn begin_drain(&mut self, drain: Drain) {

@@ -1,0 +1,239 @@
+//! A payload event, and how CloudEvents writes it: binary mode over HTTP (SPEC L1, L2).
+//!
+//! The attributes are header fields, the payload is the body. CloudEvents' HTTP binding (§3.1.3.2) percent-encodes what a
+//! field can't carry: control characters and all that is not ASCII. It asks for more, spaces and quotes, which stay as
+//! they are because the Go agent's consumers expect them so.
+//!
+//! Not here: where payloads come from ([`super::tap`]), and who sends them ([`super::deliver`]).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value as Json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::config::{LOG_EVENT_BYTES, LoggerConfig};
+use crate::ops::budget::Held;
+use crate::ops::metrics::label;
+
+label! {
+    /// Whether a payload is a request or a response.
+    pub(crate) Type as "type" {
+        /// What the client sent.
+        Request = "request",
+        /// What the client got.
+        Response = "response",
+    }
+}
+
+/// One payload and what is said about it.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) of: Type,
+    /// Names the request; its two events share it.
+    pub(crate) id: Arc<str>,
+    /// When the payload was whole.
+    pub(crate) time: SystemTime,
+    /// Of the message; empty: it had none.
+    pub(crate) content_type: Box<str>,
+    /// A JSON object of header names to lists of values, which the two events share.
+    pub(crate) metadata: Arc<str>,
+    /// Of the response.
+    pub(crate) status: Option<u16>,
+    pub(crate) payload: Vec<u8>,
+    /// The room that it takes of the queue.
+    pub(crate) _held: Held,
+}
+
+/// What all events of the agent have in common.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    common: Vec<(&'static str, String)>,
+    /// Responses say their status, as others than 200 are logged too.
+    with_status: bool,
+}
+
+impl Event {
+    /// What an event counts for in the queue besides its payload.
+    pub(crate) fn overhead(id: &str, metadata: &str, content_type: &str) -> usize {
+        LOG_EVENT_BYTES + id.len() + metadata.len() + content_type.len()
+    }
+}
+
+impl Type {
+    /// CloudEvents `type`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "org.kubeflow.serving.inference.request",
+            Self::Response => "org.kubeflow.serving.inference.response",
+        }
+    }
+}
+
+impl Attributes {
+    /// Those of this configuration.
+    pub(crate) fn of(config: &LoggerConfig) -> Self {
+        let mut common = vec![
+            ("ce-specversion", "1.0".to_owned()),
+            ("ce-source", header_safe(&config.source_uri).into_owned()),
+            ("ce-inferenceservicename", header_safe(&config.inference_service).into_owned()),
+            ("ce-namespace", header_safe(&config.namespace).into_owned()),
+            ("ce-component", header_safe(&config.component).into_owned()),
+            ("ce-endpoint", header_safe(&config.endpoint).into_owned()),
+        ];
+        if !config.metadata_annotations.is_empty() {
+            let annotations: Map<String, Json> =
+                config.metadata_annotations.iter().map(|(key, value)| (key.clone(), Json::from(&**value))).collect();
+            common.push(("ce-annotations", header_safe(&Json::from(annotations).to_string()).into_owned()));
+        }
+        if config.sample < 1.0 {
+            common.push(("ce-sampledrate", sampled_rate(config.sample).to_string()));
+        }
+        Self { common, with_status: config.all_responses }
+    }
+
+    /// Those that are the same in all events, as header fields.
+    pub(crate) fn common(&self) -> &[(&'static str, String)] {
+        &self.common
+    }
+
+    /// Those of one event that is sent now, as header fields.
+    pub(crate) fn of_event<'e>(
+        &self,
+        event: &'e Event,
+        now: SystemTime,
+    ) -> impl Iterator<Item = (&'static str, Cow<'e, str>)> {
+        let status = event.status.filter(|_| self.with_status);
+        [
+            ("ce-id", header_safe(&event.id)),
+            ("ce-type", Cow::from(event.of.name())),
+            ("ce-time", Cow::from(rfc3339(event.time))),
+            ("ce-recordedtime", Cow::from(rfc3339(now))),
+            ("ce-metadata", header_safe(&event.metadata)),
+        ]
+        .into_iter()
+        .chain(status.map(|status| ("ce-statuscode", Cow::from(status.to_string()))))
+        .chain((!event.content_type.is_empty()).then(|| ("content-type", header_safe(&event.content_type))))
+    }
+}
+
+/// A time as RFC 3339 has it, in UTC with nanoseconds.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    // It fails only for years that have more than four digits.
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+}
+
+/// Of how many requests one is logged: CloudEvents' `sampledrate`, a whole number.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float to integer cast saturates")]
+fn sampled_rate(share: f64) -> u32 {
+    (1.0 / share).round() as u32
+}
+
+/// A text as the value of a header field: what it can't hold is percent-encoded.
+pub(crate) fn header_safe(text: &str) -> Cow<'_, str> {
+    let is_safe = |byte: u8| (b' '..=b'~').contains(&byte);
+    if text.bytes().all(is_safe) {
+        return Cow::from(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if is_safe(byte) {
+            safe.push(char::from(byte));
+        } else {
+            let digit = |half: u8| char::from(b"0123456789ABCDEF"[usize::from(half)]);
+            safe.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    Cow::from(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::logger::tests::config;
+    use crate::ops::budget::Budget;
+
+    fn event(of: Type) -> Event {
+        Event {
+            of,
+            id: Arc::from("abc"),
+            time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5_000_000),
+            content_type: Box::from("application/json"),
+            metadata: Arc::from("{}"),
+            status: (of == Type::Response).then_some(200),
+            payload: Vec::new(),
+            _held: Budget::new(1).hold(),
+        }
+    }
+
+    fn fields(config: &LoggerConfig, event: &Event) -> Vec<(String, String)> {
+        let attributes = Attributes::of(config);
+        let common = attributes.common().iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let now = event.time + Duration::from_millis(1);
+        let own = attributes.of_event(event, now).map(|(name, value)| (name.to_owned(), value.into_owned()));
+        common.chain(own).collect()
+    }
+
+    fn has(fields: &[(String, String)], name: &str) -> Option<String> {
+        fields.iter().find(|field| field.0 == name).map(|field| field.1.clone())
+    }
+
+    #[test]
+    fn an_event_has_the_attributes_that_the_go_agent_gives_it() {
+        let fields = fields(&config("http://sink"), &event(Type::Request));
+        for (name, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "abc"),
+            ("ce-type", "org.kubeflow.serving.inference.request"),
+            ("ce-source", "http://localhost:9081/"),
+            ("ce-time", "2027-01-15T08:00:00.005Z"),
+            ("ce-recordedtime", "2027-01-15T08:00:00.006Z"),
+            ("ce-inferenceservicename", "iris"),
+            ("ce-namespace", "prod"),
+            ("ce-component", "predictor"),
+            ("ce-endpoint", "default"),
+            ("ce-metadata", "{}"),
+            ("content-type", "application/json"),
+        ] {
+            assert_eq!(has(&fields, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(fields.len(), 12, "{fields:?}");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_added() {
+        let config = LoggerConfig {
+            metadata_annotations: vec![("owner".to_owned(), "b".to_owned()), ("team".to_owned(), "a".to_owned())],
+            all_responses: true,
+            sample: 0.3,
+            ..config("http://sink")
+        };
+        let fields = fields(&config, &event(Type::Response));
+        assert_eq!(has(&fields, "ce-annotations").as_deref(), Some(r#"{"owner":"b","team":"a"}"#));
+        assert_eq!(has(&fields, "ce-statuscode").as_deref(), Some("200"));
+        assert_eq!(has(&fields, "ce-sampledrate").as_deref(), Some("3"));
+        assert_eq!(has(&self::fields(&config, &event(Type::Request)), "ce-statuscode"), None);
+    }
+
+    #[test]
+    fn a_message_without_a_content_type_makes_an_event_without_one() {
+        let event = Event { content_type: Box::from(""), ..event(Type::Request) };
+        assert_eq!(has(&fields(&config("http://sink"), &event), "content-type"), None);
+    }
+
+    #[test]
+    fn what_a_field_cannot_hold_is_percent_encoded() {
+        for (text, safe) in [
+            ("plain \"text\" 100%", "plain \"text\" 100%"),
+            ("a\r\nX: y", "a%0D%0AX: y"),
+            ("ü\0\u{7f}", "%C3%BC%00%7F"),
+            ("", ""),
+        ] {
+            assert_eq!(header_safe(text), safe);
+        }
+    }
+}

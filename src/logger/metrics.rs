@@ -1,0 +1,215 @@
+//! What the logger counts (SPEC O1).
+//!
+//! ```text
+//!   payload ─┬─▶ accepted ─┬─▶ sent
+//!            └─▶ dropped   ├─▶ failed
+//!                          └─▶ waiting: the depth of the queue
+//! ```
+//!
+//! Each worker and each delivery thread writes its own counters.
+
+use std::sync::Arc;
+
+use super::event::Type;
+use super::room::Room;
+use crate::ops::metrics::family::{Family, Kind, Reading, Sample, Source, Value};
+use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, label};
+
+label! {
+    /// Why a payload became no event.
+    pub(crate) Dropped as "reason" {
+        /// There was no room for it (`--log-queue-bytes`).
+        Full = "full",
+        /// It is longer than a payload may be.
+        TooLarge = "too_large",
+    }
+}
+
+label! {
+    /// Why an event was given up.
+    pub(crate) Failed as "reason" {
+        /// The sink will not take it.
+        Rejected = "rejected",
+        /// It was tried for as long as events are.
+        Expired = "expired",
+        /// The agent ended.
+        Shutdown = "shutdown",
+    }
+}
+
+/// The whole logger's counters.
+#[derive(Debug)]
+pub(crate) struct LoggerMetrics {
+    taps: Vec<Arc<TapMetrics>>,
+    couriers: Vec<Arc<CourierMetrics>>,
+    room: Arc<Room>,
+}
+
+/// One worker's.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct TapMetrics {
+    pub(super) accepted: Labelled<Type>,
+    dropped: [Labelled<Dropped>; 2],
+    /// Requests that were made to wait.
+    pub(super) delayed: Counter,
+}
+
+/// One delivery thread's.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct CourierMetrics {
+    pub(super) sent: Labelled<Type>,
+    failed: [Labelled<Failed>; 2],
+    pub(super) retries: Counter,
+    /// Of an attempt.
+    pub(super) duration: Histogram,
+}
+
+impl TapMetrics {
+    pub(super) fn drops(&self, of: Type, why: Dropped) {
+        self.dropped[of.index()].count(why);
+    }
+}
+
+impl CourierMetrics {
+    pub(super) fn fails(&self, of: Type, why: Failed) {
+        self.failed[of.index()].count(why);
+    }
+}
+
+impl Default for CourierMetrics {
+    fn default() -> Self {
+        Self {
+            sent: Labelled::default(),
+            failed: Default::default(),
+            retries: Counter::default(),
+            duration: Histogram::new(&DURATION),
+        }
+    }
+}
+
+impl LoggerMetrics {
+    pub(super) fn new(workers: usize, couriers: usize, room: Arc<Room>) -> Self {
+        let taps = (0..workers).map(|_| Arc::default()).collect();
+        Self { taps, couriers: (0..couriers).map(|_| Arc::default()).collect(), room }
+    }
+
+    pub(super) fn of_tap(&self, number: usize) -> Arc<TapMetrics> {
+        Arc::clone(&self.taps[number])
+    }
+
+    pub(super) fn of_courier(&self, number: usize) -> Arc<CourierMetrics> {
+        Arc::clone(&self.couriers[number])
+    }
+
+    /// Events that were accepted and are neither sent nor given up.
+    pub(crate) fn waiting(&self) -> u64 {
+        // Those that are done are read first, so that they are not more than all.
+        let total = |counts: &Labelled<Type>| counts.read().map(|(_, count)| count).sum::<u64>();
+        let sent: u64 = self.couriers.iter().map(|courier| total(&courier.sent)).sum();
+        let failed: u64 = self.couriers.iter().map(|courier| failures(courier).sum::<u64>()).sum();
+        let accepted: u64 = self.taps.iter().map(|tap| total(&tap.accepted)).sum();
+        accepted.saturating_sub(sent + failed)
+    }
+
+    /// Events that were given up because the agent ends.
+    pub(crate) fn given_up(&self) -> u64 {
+        let of = |courier: &Arc<CourierMetrics>| -> u64 {
+            courier
+                .failed
+                .iter()
+                .flat_map(Labelled::read)
+                .filter(|count| count.0 == "shutdown")
+                .map(|count| count.1)
+                .sum()
+        };
+        self.couriers.iter().map(of).sum()
+    }
+}
+
+fn failures(courier: &CourierMetrics) -> impl Iterator<Item = u64> {
+    courier.failed.iter().flat_map(Labelled::read).map(|(_, count)| count)
+}
+
+/// A count for each type.
+fn by_type<'c>(
+    name: &'static str,
+    help: &'static str,
+    parts: impl Iterator<Item = &'c Labelled<Type>> + Clone,
+) -> Family {
+    let of = |(index, of): (usize, &&'static str)| {
+        let count = parts.clone().filter_map(|counts| counts.read().nth(index)).map(|(_, count)| count).sum();
+        (*of, count)
+    };
+    Family::counters(name, help, Type::NAME, Type::VALUES.iter().enumerate().map(of))
+}
+
+/// A count for each type and reason.
+fn by_reason<'c, L: Label + 'c>(
+    name: &'static str,
+    help: &'static str,
+    parts: impl Iterator<Item = &'c [Labelled<L>; 2]> + Clone,
+) -> Family {
+    let mut samples = Vec::new();
+    for (index, of) in Type::VALUES.iter().enumerate() {
+        for (place, reason) in L::VALUES.iter().enumerate() {
+            let counts = parts.clone().filter_map(|counts| counts[index].read().nth(place));
+            let value = Value::Whole(counts.map(|(_, count)| count).sum());
+            let labels = vec![(Type::NAME, (*of).to_owned()), (L::NAME, (*reason).to_owned())];
+            samples.push(Sample { labels, value });
+        }
+    }
+    Family { name, help, kind: Kind::Counter, samples }
+}
+
+impl Source for LoggerMetrics {
+    fn families(&self) -> Vec<Family> {
+        let taps = || self.taps.iter().map(|tap| &**tap);
+        let couriers = || self.couriers.iter().map(|courier| &**courier);
+        // What is done is read before what was accepted.
+        let sent = by_type(
+            "kserve_logger_events_sent_total",
+            "Events that the sink has taken.",
+            couriers().map(|courier| &courier.sent),
+        );
+        let failed = by_reason(
+            "kserve_logger_events_failed_total",
+            "Events that were accepted and given up.",
+            couriers().map(|courier| &courier.failed),
+        );
+        let waiting = self.waiting();
+        vec![
+            sent,
+            failed,
+            by_type(
+                "kserve_logger_events_accepted_total",
+                "Payloads that became events.",
+                taps().map(|tap| &tap.accepted),
+            ),
+            by_reason(
+                "kserve_logger_events_dropped_total",
+                "Payloads that became no event.",
+                taps().map(|tap| &tap.dropped),
+            ),
+            Family::counter(
+                "kserve_logger_requests_delayed_total",
+                "Requests that waited for room in the queue.",
+                taps().map(|tap| tap.delayed.read()).sum(),
+            ),
+            Family::counter(
+                "kserve_logger_delivery_retries_total",
+                "Attempts that failed and were to be made again.",
+                couriers().map(|courier| courier.retries.read()).sum(),
+            ),
+            Family::histogram(
+                "kserve_logger_delivery_duration_seconds",
+                "An attempt to deliver an event.",
+                Reading::all(couriers().map(|courier| courier.duration.read())),
+            ),
+            Family::gauge("kserve_logger_work_queue_depth", "Events that wait for their delivery.", waiting),
+            Family::gauge("kserve_logger_queue_bytes", "Bytes that events hold.", self.room.bytes() as u64),
+            Family::gauge("kserve_logger_queue_limit_bytes", "Bytes that events may hold.", self.room.most() as u64),
+        ]
+    }
+}

@@ -1,0 +1,177 @@
+//! The payload logger: what clients send and get, as CloudEvents, delivered or counted (SPEC L).
+//!
+//! ```text
+//!   worker: tap ── event ──▶ queue, bounded in bytes ──▶ courier: one request to the sink ─┬─▶ sent
+//!                                                           ▲                              ├─▶ given up
+//!                                                           └── heap of retries ◀── later ─┘
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`tap`] | a request's bytes and its response's, captured as they pass |
+//! | `room` | the bytes that events may have, and who waits for them |
+//! | `event` | an event and its CloudEvents attributes; pure |
+//! | `deliver` | a delivery thread |
+//! | `retry` | what an answer means, and when to come again; pure |
+//! | `sink` | the HTTP request |
+//! | `metrics` | what is counted |
+//!
+//! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
+//! kept, from the first that is captured to the end of the delivery.
+//!
+//! Architecture Invariant: an accepted event is counted once more, as sent or as given up.
+//!
+//! Not here: which requests have a tap, and how one waits for room (the proxy).
+
+mod deliver;
+mod event;
+pub(crate) mod metrics;
+mod retry;
+mod room;
+mod sink;
+pub(crate) mod tap;
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+pub(crate) use self::deliver::Courier;
+use self::deliver::Ending;
+use self::event::Event;
+use self::metrics::LoggerMetrics;
+use self::room::Room;
+use self::sink::{Sink, SinkShared};
+use self::tap::{Handle, Wanted};
+use crate::config::LoggerConfig;
+use crate::ops::notice::Notices;
+
+/// The logger before its threads run.
+pub(crate) struct Logger {
+    events: (Sender<Event>, Receiver<Event>),
+    wanted: Arc<Wanted>,
+    room: Arc<Room>,
+    sink: Arc<SinkShared>,
+    notices: Arc<Notices>,
+    metrics: Arc<LoggerMetrics>,
+    couriers: usize,
+    /// Dropped when the agent begins to end.
+    end: Sender<Infallible>,
+    ending: Ending,
+}
+
+/// The main thread's end of the logger.
+pub(crate) struct Control {
+    end: Sender<Infallible>,
+    ends_at: Arc<OnceLock<Instant>>,
+    metrics: Arc<LoggerMetrics>,
+}
+
+impl Logger {
+    /// For so many workers. `wake` tells all of them that there is room again.
+    ///
+    /// # Errors
+    /// When the sink's address or what it is verified with is of no use.
+    pub(crate) fn new(
+        config: &LoggerConfig,
+        workers: usize,
+        epoch: Instant,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let notices = Arc::new(Notices::new(epoch));
+        let sink = SinkShared::new(config, Arc::clone(&notices))?;
+        let room = Room::new(config.queue_bytes.get(), config.when_full, Box::new(wake));
+        let couriers = config.workers.get();
+        let (end, ending) = crossbeam_channel::bounded(0);
+        Ok(Self {
+            // Bounded by the room.
+            events: crossbeam_channel::unbounded(),
+            wanted: Arc::new(Wanted::of(config)),
+            metrics: Arc::new(LoggerMetrics::new(workers, couriers, Arc::clone(&room))),
+            room,
+            sink,
+            notices,
+            couriers,
+            end,
+            ending: Ending { ending, ends_at: Arc::default() },
+        })
+    }
+
+    /// A worker's end.
+    pub(crate) fn handle(&self, worker: usize) -> Handle {
+        Handle {
+            events: self.events.0.clone(),
+            wanted: Arc::clone(&self.wanted),
+            room: Arc::clone(&self.room),
+            notices: Arc::clone(&self.notices),
+            metrics: self.metrics.of_tap(worker),
+        }
+    }
+
+    /// Where events go, without what is secret in it.
+    pub(crate) fn sink_name(&self) -> &str {
+        self.sink.name()
+    }
+
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> Arc<LoggerMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// The delivery threads' work, and the main thread's end. The workers have theirs by now.
+    pub(crate) fn start(self) -> (Vec<Courier>, Control) {
+        let (_, events) = self.events;
+        let courier = |number| {
+            let sink = Sink::new(Arc::clone(&self.sink));
+            let metrics = self.metrics.of_courier(number);
+            Courier::new(events.clone(), self.ending.clone(), sink, Arc::clone(&self.room), metrics)
+        };
+        let couriers = (0..self.couriers).map(courier).collect();
+        (couriers, Control { end: self.end, ends_at: self.ending.ends_at, metrics: self.metrics })
+    }
+}
+
+impl Control {
+    /// The agent begins to end: what waits is delivered now, until this time.
+    pub(crate) fn end(self, at: Instant) -> Arc<LoggerMetrics> {
+        let _ = self.ends_at.set(at);
+        drop(self.end);
+        self.metrics
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{LogMode, WhenFull};
+
+    /// As the flags make it by default.
+    pub(crate) fn config(url: &str) -> LoggerConfig {
+        LoggerConfig {
+            url: url.to_owned(),
+            workers: NonZeroUsize::new(5).unwrap(),
+            source_uri: "http://localhost:9081/".to_owned(),
+            mode: LogMode::All,
+            store: None,
+            inference_service: "iris".to_owned(),
+            namespace: "prod".to_owned(),
+            endpoint: "default".to_owned(),
+            component: "predictor".to_owned(),
+            metadata_headers: Vec::new(),
+            metadata_annotations: Vec::new(),
+            ca_cert_file: PathBuf::from("/etc/tls/logger/service-ca.crt"),
+            tls_skip_verify: false,
+            all_responses: false,
+            client_timeout: Duration::from_secs(10),
+            queue_bytes: NonZeroUsize::new(64 * 1024 * 1024).unwrap(),
+            when_full: WhenFull::Drop,
+            spool_dir: None,
+            sample: 1.0,
+        }
+    }
+}

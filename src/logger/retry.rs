@@ -1,0 +1,141 @@
+//! What a sink's answer means for an event, and when the event is sent again (SPEC L5). Pure.
+//!
+//! The waits double from [`LOG_RETRY_FIRST`] to [`LOG_RETRY_LONGEST`]. Each is drawn from its upper half, so that many
+//! agents whose sink comes back do not call it in step, and none calls it much sooner than it should ("equal jitter",
+//! M. Brooker, Exponential Backoff And Jitter).
+//!
+//! Not here: the clock, and the waiting ([`super::deliver`]).
+
+use std::time::{Duration, Instant, SystemTime};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::config::{LOG_RETRY_FIRST, LOG_RETRY_FOR, LOG_RETRY_LONGEST};
+
+/// What a sink's answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It has the event.
+    Delivered,
+    /// It may take the event later; `after`: not before so long a time.
+    Later { after: Option<Duration> },
+    /// It will never take the event.
+    Rejected,
+}
+
+/// How often an event was sent, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempts {
+    first: Instant,
+    failed: u32,
+}
+
+impl Verdict {
+    /// That of a status, and of the answer's `Retry-After`.
+    pub(crate) fn of(status: u16, retry_after: Option<&str>, now: SystemTime) -> Self {
+        match status {
+            200..=299 => Self::Delivered,
+            408 | 425 | 429 | 500..=599 => {
+                Self::Later { after: retry_after.and_then(|value| delay(value.trim(), now)) }
+            }
+            _ => Self::Rejected,
+        }
+    }
+}
+
+/// RFC 9110 §10.2.3: seconds, or a date.
+fn delay(value: &str, now: SystemTime) -> Option<Duration> {
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are a long time as well.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+    Some(SystemTime::from(date).duration_since(now).unwrap_or_default())
+}
+
+impl Attempts {
+    /// The first is made now.
+    pub(crate) fn begin(now: Instant) -> Self {
+        Self { first: now, failed: 0 }
+    }
+
+    /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1.
+    pub(crate) fn next(&mut self, now: Instant, after: Option<Duration>, chance: f64) -> Option<Instant> {
+        let wait = self.wait(chance).max(after.unwrap_or_default());
+        self.failed = self.failed.saturating_add(1);
+        let due = now.checked_add(wait)?;
+        (due.saturating_duration_since(self.first) <= LOG_RETRY_FOR).then_some(due)
+    }
+
+    fn wait(self, chance: f64) -> Duration {
+        let doubled = LOG_RETRY_FIRST.saturating_mul(1 << self.failed.min(16));
+        let longest = doubled.min(LOG_RETRY_LONGEST);
+        longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_to_come_again() {
+        let later = |after| Verdict::Later { after };
+        let seconds = |count| Some(Duration::from_secs(count));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (status, retry_after, verdict) in [
+            (200, None, Verdict::Delivered),
+            (202, Some("5"), Verdict::Delivered),
+            (302, None, Verdict::Rejected),
+            (400, None, Verdict::Rejected),
+            (404, Some("5"), Verdict::Rejected),
+            (413, None, Verdict::Rejected),
+            (408, None, later(None)),
+            (425, None, later(None)),
+            (429, Some(" 7 "), later(seconds(7))),
+            (500, None, later(None)),
+            (503, Some("Sun, 06 Nov 1994 08:49:47 GMT"), later(seconds(10))),
+            (503, Some("Sun, 06 Nov 1994 08:49:27 GMT"), later(seconds(0))),
+            (503, Some("soon"), later(None)),
+            (503, Some("-1"), later(None)),
+            (503, Some("+1"), later(None)),
+            (503, Some(""), later(None)),
+            (503, Some("99999999999999999999999"), later(seconds(u64::from(u32::MAX)))),
+        ] {
+            assert_eq!(Verdict::of(status, retry_after, now), verdict, "{status} {retry_after:?}");
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let start = Instant::now();
+        let mut attempts = Attempts::begin(start);
+        let waits: Vec<_> = (0..8).map(|_| attempts.next(start, None, 1.0).unwrap() - start).collect();
+        assert_eq!(waits, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0].map(Duration::from_secs_f64));
+    }
+
+    #[test]
+    fn a_wait_is_drawn_from_its_upper_half() {
+        let start = Instant::now();
+        let wait = |chance| Attempts::begin(start).next(start, None, chance).unwrap() - start;
+        assert_eq!((wait(0.0), wait(0.5)), (Duration::from_millis(250), Duration::from_millis(375)));
+    }
+
+    #[test]
+    fn a_sink_that_asks_for_more_time_gets_it() {
+        let start = Instant::now();
+        let after = |seconds| Attempts::begin(start).next(start, Some(Duration::from_secs(seconds)), 0.0);
+        assert_eq!(after(60), Some(start + Duration::from_secs(60)));
+        assert_eq!(after(301), None, "more than an event is kept");
+        assert_eq!(after(u64::MAX), None);
+    }
+
+    #[test]
+    fn after_five_minutes_an_event_is_given_up() {
+        let start = Instant::now();
+        let mut attempts = Attempts::begin(start);
+        assert!(attempts.next(start + LOG_RETRY_FOR - LOG_RETRY_FIRST, None, 1.0).is_some());
+        assert_eq!(attempts.next(start + LOG_RETRY_FOR, None, 0.0), None);
+    }
+}

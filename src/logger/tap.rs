@@ -1,0 +1,338 @@
+//! The tap on one request: its bytes and its response's are captured as they pass, and become events when they are whole
+//! (SPEC L1 to L4).
+//!
+//! ```text
+//!   client's bytes ─▶ request: Capture ─ whole ─▶ event ─┐
+//!   bytes sent to it ─▶ head ─▶ response: Capture ─ whole ─▶ event ─▶ queue
+//! ```
+//!
+//! What is captured is what the client sent and what it gets, with the framing taken off. Room is asked for before a byte
+//! is kept; a payload that finds none, or is too long, is let go at once and counted when it would have been an event.
+//! Nothing here waits.
+//!
+//! Not here: which requests have a tap (the proxy), and what becomes of events ([`super::deliver`]).
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::Sender;
+use log::Level;
+use serde_json::{Map, Value as Json};
+
+use super::event::{Event, Type};
+use super::metrics::{Dropped, TapMetrics};
+use super::room::Room;
+use super::sink::notice;
+use crate::config::{LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
+use crate::http1::Framing;
+use crate::http1::body::{Body, Keep};
+use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots};
+use crate::ops::budget::Held;
+use crate::ops::notice::Notices;
+use crate::ops::random;
+
+/// Length of a payload whose head does not say it.
+const UNKNOWN: usize = usize::MAX;
+
+/// A worker's end of the logger.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(super) events: Sender<Event>,
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) room: Arc<Room>,
+    pub(super) notices: Arc<Notices>,
+    pub(super) metrics: Arc<TapMetrics>,
+}
+
+/// Which payloads are logged, and what is said about them.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    requests: bool,
+    responses: bool,
+    all_responses: bool,
+    sample: f64,
+    metadata_headers: Vec<String>,
+}
+
+/// One request that is logged.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    id: Arc<str>,
+    metadata: Arc<str>,
+    request: Option<Message>,
+    response: Response,
+    is_head: bool,
+}
+
+/// A message that is being captured.
+#[derive(Debug)]
+struct Message {
+    content_type: Box<str>,
+    status: Option<u16>,
+    capture: Capture,
+}
+
+#[derive(Debug)]
+enum Response {
+    /// Nobody wants it.
+    Unwanted,
+    /// Its head has not been sent.
+    Head,
+    Body(Message),
+}
+
+/// A payload on its way.
+#[derive(Debug)]
+struct Capture {
+    body: Body,
+    /// What the head says of its length.
+    length: usize,
+    payload: Vec<u8>,
+    held: Held,
+    lost: Option<Dropped>,
+}
+
+impl Wanted {
+    pub(super) fn of(config: &LoggerConfig) -> Self {
+        Self {
+            requests: config.mode != LogMode::Response,
+            responses: config.mode != LogMode::Request,
+            all_responses: config.all_responses,
+            sample: config.sample,
+            metadata_headers: config.metadata_headers.clone(),
+        }
+    }
+
+    /// Both events of a request are logged or none, and an id has the same fate in every agent that it passes.
+    fn takes(&self, id: &str) -> bool {
+        if self.sample >= 1.0 {
+            return true;
+        }
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are enough to decide by")]
+        let place = hasher.finish() as f64 / u64::MAX as f64;
+        place < self.sample
+    }
+
+    /// The fields that were asked for, by the names that they were asked for by.
+    fn metadata(&self, head: &RequestHead<'_, '_>) -> String {
+        let mut metadata = Map::new();
+        for wanted in &self.metadata_headers {
+            let fields = head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted));
+            let values: Vec<Json> = fields.map(|(_, _, value)| Json::from(String::from_utf8_lossy(value))).collect();
+            if !values.is_empty() {
+                metadata.insert(wanted.clone(), Json::from(values));
+            }
+        }
+        Json::from(metadata).to_string()
+    }
+}
+
+impl Handle {
+    /// A tap for the request with this head, if it is one to log.
+    pub(crate) fn tap(&self, head: &RequestHead<'_, '_>) -> Option<Box<Tap>> {
+        let wanted = &self.wanted;
+        let id: Arc<str> = match field(head.fields.iter().map(|(_, name, value)| (name, value)), "ce-id") {
+            id if id.is_empty() => Arc::from(random::uuid().to_string()),
+            id => Arc::from(id),
+        };
+        if !wanted.takes(&id) {
+            return None;
+        }
+        let request = wanted.requests.then(|| Message {
+            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            status: None,
+            capture: Capture::new(head.framing, self.room.hold()),
+        });
+        Some(Box::new(Tap {
+            id,
+            metadata: Arc::from(wanted.metadata(head)),
+            request,
+            response: if wanted.responses { Response::Head } else { Response::Unwanted },
+            is_head: head.method == b"HEAD",
+        }))
+    }
+
+    /// Whether a request must wait until there is room for its payload (`--log-when-full=block`).
+    pub(crate) fn makes_wait(&self) -> bool {
+        self.room.makes_wait()
+    }
+
+    /// A request is made to wait; `false`: there is room again.
+    pub(crate) fn wait(&self) -> bool {
+        let waits = self.room.wait();
+        if waits {
+            self.metrics.delayed.count();
+        }
+        waits
+    }
+
+    fn offer(&self, of: Type, id: &Arc<str>, metadata: &Arc<str>, message: Message) {
+        let Message { content_type, status, capture: Capture { payload, mut held, lost, .. } } = message;
+        let mut fits = || held.grow(Event::overhead(id, metadata, &content_type));
+        if let Some(why) = lost.or_else(|| (!fits()).then_some(Dropped::Full)) {
+            return self.drops(of, why);
+        }
+        let event = Event {
+            of,
+            id: Arc::clone(id),
+            time: SystemTime::now(),
+            content_type,
+            metadata: Arc::clone(metadata),
+            status,
+            payload,
+            _held: held,
+        };
+        self.metrics.accepted.count(of);
+        // The other end is there as long as this one.
+        let _ = self.events.send(event);
+    }
+}
+
+impl Handle {
+    fn drops(&self, of: Type, why: Dropped) {
+        self.metrics.drops(of, why);
+        let (kind, what) = match why {
+            Dropped::Full => {
+                (notice::FULL, "events have all the room of --log-queue-bytes, so a payload is not logged")
+            }
+            Dropped::TooLarge => (notice::TOO_LARGE, "a payload is longer than 32 MiB, so it is not logged"),
+        };
+        self.notices.write(kind, Level::Warn, Instant::now(), format_args!("{what}"));
+    }
+}
+
+impl Tap {
+    /// Bytes of the request's body as they go on, framed as its head says. `is_whole`: these are the last.
+    pub(crate) fn request(&mut self, framed: &[u8], is_whole: bool, to: Option<&Handle>) {
+        if let Some(request) = &mut self.request {
+            request.capture.framed(framed);
+        }
+        if is_whole {
+            self.request_ended(to);
+        }
+    }
+
+    /// The whole body of the request, without framing.
+    pub(crate) fn whole_request(&mut self, data: &[u8], to: Option<&Handle>) {
+        if let Some(request) = &mut self.request {
+            request.capture.data(data);
+        }
+        self.request_ended(to);
+    }
+
+    fn request_ended(&mut self, to: Option<&Handle>) {
+        if let (Some(request), Some(to)) = (self.request.take(), to) {
+            to.offer(Type::Request, &self.id, &self.metadata, request);
+        }
+    }
+
+    /// Bytes that are sent to the client: heads come whole.
+    pub(crate) fn sent(&mut self, mut bytes: &[u8], to: Option<&Handle>) {
+        while let (Response::Head, Some(to)) = (&self.response, to) {
+            let mut slots = Slots::new();
+            let Ok(Parsed::Complete(head)) = head::response(bytes, &mut slots) else { return };
+            if !(100..200).contains(&head.status) {
+                self.response = to.response(&head, self.is_head);
+            }
+            bytes = &bytes[head.length..];
+        }
+        if let Response::Body(response) = &mut self.response {
+            response.capture.framed(bytes);
+        }
+    }
+
+    /// The response has ended.
+    pub(crate) fn ends(self, to: &Handle) {
+        if let Response::Body(response) = self.response {
+            to.offer(Type::Response, &self.id, &self.metadata, response);
+        }
+    }
+}
+
+impl Handle {
+    fn response(&self, head: &ResponseHead<'_, '_>, is_head: bool) -> Response {
+        if head.status != 200 && !self.wanted.all_responses {
+            return Response::Unwanted;
+        }
+        let framing = if is_head { Framing::Empty } else { head.framing };
+        Response::Body(Message {
+            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            status: Some(head.status),
+            capture: Capture::new(framing, self.room.hold()),
+        })
+    }
+}
+
+/// The first field of this name; empty if there is none.
+fn field<'f>(mut fields: impl Iterator<Item = (&'f str, &'f [u8])>, name: &str) -> Box<str> {
+    let found = fields.find(|field| field.0.eq_ignore_ascii_case(name));
+    found.map(|field| String::from_utf8_lossy(field.1).into()).unwrap_or_default()
+}
+
+impl Capture {
+    fn new(framing: Framing, held: Held) -> Self {
+        let length = match framing {
+            Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            Framing::Empty => 0,
+            Framing::Chunked | Framing::Close => UNKNOWN,
+        };
+        let lost = (length != UNKNOWN && length > LOG_PAYLOAD_BYTES).then_some(Dropped::TooLarge);
+        Self { body: Body::new(framing, Keep::Data), length, payload: Vec::new(), held, lost }
+    }
+
+    /// Takes bytes with their framing. They come in whole lines and sections, so none is left over.
+    fn framed(&mut self, bytes: &[u8]) {
+        let at = self.payload.len();
+        self.keep(bytes);
+        if self.lost.is_none() {
+            // The owner of the bytes has walked over them before, so this can't fail.
+            let kept = self.body.advance(&mut self.payload[at..]).map_or(0, |step| step.kept);
+            self.payload.truncate(at + kept);
+            self.limit(self.payload.len());
+        }
+    }
+
+    /// Takes bytes that are the payload's.
+    fn data(&mut self, bytes: &[u8]) {
+        self.limit(self.payload.len() + bytes.len());
+        self.keep(bytes);
+    }
+
+    fn limit(&mut self, length: usize) {
+        if length > LOG_PAYLOAD_BYTES {
+            self.lose(Dropped::TooLarge);
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let needed = self.payload.len() + bytes.len();
+        if self.lost.is_some() {
+            return;
+        }
+        if needed > self.payload.capacity() && !self.make_room(needed) {
+            return self.lose(Dropped::Full);
+        }
+        self.payload.extend_from_slice(bytes);
+    }
+
+    /// The first bytes get what they need: most payloads come in one piece. Later the room is doubled, as far as the
+    /// message can be long.
+    fn make_room(&mut self, needed: usize) -> bool {
+        let doubled = self.payload.capacity().saturating_mul(2).min(self.length);
+        let wanted = needed.max(doubled);
+        let has_room = self.held.grow(wanted - self.held.bytes());
+        if has_room {
+            self.payload.reserve_exact(wanted - self.payload.len());
+        }
+        has_room
+    }
+
+    fn lose(&mut self, why: Dropped) {
+        self.lost = Some(why);
+        self.payload = Vec::new();
+        self.held.give_back();
+    }
+}
