@@ -145,7 +145,7 @@ fn scrapes_do_not_prolong_the_drain() {
 #[test]
 fn a_taken_port_costs_the_metrics_and_nothing_else() {
     let server = Server::good();
-    let taken = TcpListener::bind("0.0:0").unwrap();
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     for flag in ["--metrics-port", "--admin-port"] {
         let agent = Agent::start(server.port, &[&format!("{flag}={port}")]);
