@@ -11,6 +11,7 @@
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
 //! | [`proxy`] | the data plane: listeners, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
+//! | `logger` | payloads as CloudEvents: captured as they pass, delivered with retries |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
@@ -25,6 +26,7 @@
 //! | `worker-N` | one per processor, at most 4 by default | the first one the listeners; client connections, idle connections to the server, deadlines, buffers | new connections, probe results, drain | drained |
 //! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
+//! | `log-N` | 0 or `--workers` | one connection to the log sink, and what it could not take yet | events, bounded in bytes from their first captured byte | the workers are gone and nothing is left, or at the deadline |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two
@@ -59,6 +61,18 @@
 //! A request's body is one buffer that moves from worker to batcher to forwarder. Where its instances lie is found by
 //! one walk over the bytes; no document is built, so no number, escape or key can change. The response is shared by the
 //! members of the batch, and each worker copies its clients' ranges into one write.
+//!
+//! # Life of an event
+//!
+//! ```text
+//!  worker: bytes that pass ─▶ tap: a copy of them, as far as there is room ─ whole ─▶ queue ─▶ courier ─▶ sink
+//!                                                                                   retries ◀──┘
+//! ```
+//!
+//! A request's bytes are captured behind the write that sends them on, and a worker hands over what one wake-up brought
+//! in one message. A courier sends what has gathered in one write and reads the answers in order (pipelining), as long as
+//! the sink is fast. A request for each event by ureq, measured (64 clients, nginx as server and as sink, 2 cores) delivered a
+//! quarter of the events at a third of the throughput without a log, this way delivers all at more than half of it.
 //!
 //! Architecture Invariant: every request that was handed over gets exactly one answer: a member leaves its batch with its
 //! answer, and what is left when the batch is dropped, be it by a panic, is answered then.

@@ -120,5 +120,15 @@ pub const LOG_RETRY_FOR: Duration = Duration::from_secs(300);
 /// Time beyond [`super::FINISH_TIMEOUT`] in which what the last requests left is still delivered.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Events that fly to the sink together at most: beyond it the calls that are saved are few, and a connection that breaks
+/// would repeat many.
+pub const LOG_FLIGHT_EVENTS: usize = 64;
+
+/// Bytes of payloads that fly together at most, so that they fit into the sockets' buffers; a longer one flies alone.
+pub const LOG_FLIGHT_BYTES: usize = 64 * 1024;
+
+/// Time in which a sink answers all events that fly together, for more to fly next time.
+pub const LOG_FLIGHT_FAST: Duration = Duration::from_millis(50);
+
 /// Bytes of a sink's answer that are read, so that its connection can be used again; a sink that says more gets a new one.
-pub const LOG_ANSWER_BYTES: u64 = 64 * 1024;
+pub const LOG_ANSWER_BYTES: usize = 64 * 1024;

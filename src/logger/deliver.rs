@@ -1,61 +1,69 @@
-//! A delivery thread: one event at a time to the sink, and those that the sink could not take yet again later (SPEC L5,
-//! L6).
+//! A delivery thread: events to the sink, and those that the sink could not take yet again later (SPEC L5, L6).
 //!
 //! ```text
-//!   queue ─▶ attempt ─▶ delivered, rejected
+//!   queue ─▶ flight ─▶ delivered, rejected
 //!              ▲  └─ later ─▶ heap of retries, by when they are due ─┐
 //!              └────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A retry does not hold up the events behind it. When the sink can't be reached at all there is nothing to hold up: then
-//! the thread takes nothing from the queue until the event that found out gets through, so a dead sink costs one attempt
+//! the thread takes nothing from the queue until an event that found out gets through, so a dead sink costs one attempt
 //! per thread and wait, not one per event.
 //!
 //! When the agent ends the retries are due at once, and what is left at the deadline is given up and counted.
 //!
-//! Not here: what an answer means and how long to wait ([`super::retry`]), HTTP ([`super::sink`]).
+//! Not here: what an answer means and how long to wait ([`super::retry`]), requests and connections ([`super::flight`],
+//! [`super::line`]).
 
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use std::vec::IntoIter;
 
 use crossbeam_channel::{Receiver, never, select};
+use log::Level;
 
-use super::event::Event;
+use super::event::{Event, header_safe};
+use super::flight::{Cut, Pilot};
+use super::line::Answer;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::room::Room;
-use super::sink::{Sink, Tried};
-use crate::config::LOG_RETRY_FIRST;
+use super::sink::{Sink, notice};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::random;
 
 /// A delivery thread that is ready to run.
 pub(crate) struct Courier {
-    /// Bounded by the room that events have.
-    events: Receiver<Event>,
-    /// Closed when the agent begins to end.
-    ending: Receiver<Infallible>,
-    ends_at: Arc<OnceLock<Instant>>,
-    sink: Sink,
+    /// What each wake-up of a worker brought; bounded by the room that events have.
+    events: Receiver<Vec<Event>>,
+    /// Those that were taken from there and were not sent yet.
+    taken: IntoIter<Event>,
+    ending: Ending,
+    sink: Arc<Sink>,
+    pilot: Pilot,
     retries: BinaryHeap<Retry>,
-    /// The last attempt did not reach the sink.
+    /// The last flight did not reach the sink.
     is_down: bool,
     room: Arc<Room>,
     metrics: Arc<CourierMetrics>,
 }
 
-/// What couriers share with the main thread.
+/// How couriers learn that the agent ends.
 #[derive(Debug, Clone)]
 pub(crate) struct Ending {
-    pub(super) ending: Receiver<Infallible>,
+    /// Closed when that begins.
+    pub(super) begins: Receiver<Infallible>,
+    /// When it must be over; set before it begins.
     pub(super) ends_at: Arc<OnceLock<Instant>>,
 }
 
 /// An event on its way.
 struct Parcel {
     event: Event,
+    /// `None`: it was not tried yet.
     attempts: Option<Attempts>,
 }
 
@@ -76,58 +84,66 @@ enum Step {
 
 impl Courier {
     pub(super) fn new(
-        events: Receiver<Event>,
-        Ending { ending, ends_at }: Ending,
-        sink: Sink,
+        events: Receiver<Vec<Event>>,
+        ending: Ending,
+        sink: Arc<Sink>,
         room: Arc<Room>,
         metrics: Arc<CourierMetrics>,
     ) -> Self {
-        Self { events, ending, ends_at, sink, retries: BinaryHeap::new(), is_down: false, room, metrics }
+        let pilot = Pilot::new(Arc::clone(&sink));
+        Self {
+            events,
+            taken: Vec::new().into_iter(),
+            ending,
+            sink,
+            pilot,
+            retries: BinaryHeap::new(),
+            is_down: false,
+            room,
+            metrics,
+        }
     }
 
     /// Delivers until the workers are gone and nothing is left.
     pub(crate) fn run(mut self) {
+        let mut flight = Vec::new();
         loop {
             match self.next() {
-                Step::Send(parcel) => self.deliver(parcel),
+                Step::Send(first) => {
+                    self.load(&mut flight, first);
+                    self.deliver(&mut flight);
+                }
                 Step::Look => {}
-                Step::End => break,
+                Step::End => return self.give_up(),
             }
         }
-        self.give_up();
     }
 
     fn next(&mut self) -> Step {
+        if self.ending.ends_at.get().is_some_and(|end| *end <= Instant::now()) {
+            return Step::End;
+        }
+        match self.take() {
+            Some(parcel) => Step::Send(parcel),
+            None => self.wait(),
+        }
+    }
+
+    /// An event that can be sent now.
+    fn take(&mut self) -> Option<Parcel> {
         // The clock is asked only where there is something to be late for.
-        if let Some(due) = self.next_due() {
-            let now = Instant::now();
-            if self.ends_at.get().is_some_and(|end| *end <= now) {
-                return Step::End;
-            }
-            if due <= now {
-                return self.retries.pop().map_or(Step::Look, |retry| Step::Send(retry.parcel));
-            }
-        }
-        if !self.waits_for_sink()
-            && let Ok(event) = self.events.try_recv()
+        if let Some(retry) = self.retries.peek()
+            && retry.due <= Instant::now()
         {
-            return if self.is_over() { self.abandon(event) } else { Step::Send(Parcel { event, attempts: None }) };
+            return self.retries.pop().map(|retry| retry.parcel);
         }
-        self.wait()
-    }
-
-    /// An event was taken, but there is no time left for it.
-    fn abandon(&mut self, event: Event) -> Step {
-        self.fail(event, Failed::Shutdown);
-        Step::End
-    }
-
-    fn is_over(&self) -> bool {
-        self.ends_at.get().is_some_and(|end| *end <= Instant::now())
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.retries.peek().map(|retry| retry.due)
+        if self.waits_for_sink() {
+            return None;
+        }
+        if self.taken.len() == 0 {
+            self.taken = self.events.try_recv().ok()?.into_iter();
+        }
+        self.taken.next().map(Parcel::new)
     }
 
     /// The events in the queue would fail as well.
@@ -139,14 +155,15 @@ impl Courier {
     fn wait(&mut self) -> Step {
         let silent = never();
         let events = if self.waits_for_sink() { &silent } else { &self.events };
-        let due = self.next_due();
-        let end = self.ends_at.get().copied();
-        let until = due.into_iter().chain(end).min();
-        let patience = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let timeout = patience.map_or_else(never, crossbeam_channel::after);
+        let due = self.retries.peek().map(|retry| retry.due);
+        let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
+        let timeout = until.map_or_else(never, crossbeam_channel::at);
         select! {
-            recv(events) -> event => match event {
-                Ok(event) => Step::Send(Parcel { event, attempts: None }),
+            recv(events) -> events => match events {
+                Ok(events) => {
+                    self.taken = events.into_iter();
+                    Step::Look
+                }
                 // The workers are gone, and the queue is empty.
                 Err(_) if self.retries.is_empty() => Step::End,
                 Err(_) => {
@@ -154,7 +171,7 @@ impl Courier {
                     Step::Look
                 }
             },
-            recv(self.ending) -> _ => {
+            recv(self.ending.begins) -> _ => {
                 self.hurry();
                 Step::Look
             },
@@ -164,42 +181,93 @@ impl Courier {
 
     /// The agent ends: what waits for its time is due now.
     fn hurry(&mut self) {
-        self.ending = never();
+        self.ending.begins = never();
         let now = Instant::now();
         let retries = std::mem::take(&mut self.retries).into_iter();
         self.retries = retries.map(|retry| Retry { due: now, ..retry }).collect();
     }
 
-    fn deliver(&mut self, Parcel { event, attempts }: Parcel) {
-        let began = Instant::now();
-        let mut attempts = attempts.unwrap_or_else(|| Attempts::begin(began));
-        let limit = self.ends_at.get().map(|end| end.saturating_duration_since(began).max(Duration::from_millis(1)));
-        // A panic in there must not cost more than the event.
-        let tried = catch_unwind(AssertUnwindSafe(|| self.sink.post(&event, limit)));
-        let Tried { verdict, is_reached } = tried.unwrap_or(Tried { verdict: Verdict::Rejected, is_reached: true });
-        let now = Instant::now();
-        self.metrics.duration.observe_duration(now.saturating_duration_since(began));
-        self.is_down = !is_reached;
-        match verdict {
-            Verdict::Delivered => {
-                self.metrics.sent.count(event.of);
-                self.done(event);
-            }
-            Verdict::Rejected => self.fail(event, Failed::Rejected),
-            Verdict::Later { after } => match self.next_attempt(&mut attempts, now, after) {
-                Some(due) => {
-                    self.metrics.retries.count();
-                    self.retries.push(Retry { due, parcel: Parcel { event, attempts: Some(attempts) } });
-                }
-                None => self.fail(event, Failed::Expired),
-            },
+    /// Adds what may fly with the first event.
+    fn load(&mut self, flight: &mut Vec<Parcel>, first: Parcel) {
+        let mut bytes = first.event.payload.len();
+        flight.push(first);
+        while flight.len() < self.pilot.window() && bytes <= LOG_FLIGHT_BYTES {
+            let Some(parcel) = self.take() else { return };
+            bytes += parcel.event.payload.len();
+            flight.push(parcel);
         }
     }
 
-    fn next_attempt(&self, attempts: &mut Attempts, now: Instant, after: Option<Duration>) -> Option<Instant> {
-        let due = attempts.next(now, after, random::share());
-        // In the end there is no time for long waits.
-        if self.ends_at.get().is_some() { Some(now + LOG_RETRY_FIRST) } else { due }
+    fn deliver(&mut self, flight: &mut Vec<Parcel>) {
+        let began = Instant::now();
+        flight.iter_mut().for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began)));
+        let left = self.ending.ends_at.get().map(|end| end.saturating_duration_since(began));
+        let limit = left.unwrap_or(self.sink.limit).min(self.sink.limit);
+        let mut answers: Vec<Answer> = Vec::with_capacity(flight.len());
+        let (pilot, metrics) = (&mut self.pilot, &self.metrics);
+        let events = flight.iter().map(|parcel| &parcel.event);
+        // A panic in there must not cost more than the flight's time.
+        let flown = catch_unwind(AssertUnwindSafe(|| {
+            pilot.fly(events, limit, |answer, now| {
+                metrics.duration.observe_duration(now.saturating_duration_since(began));
+                answers.push(answer);
+            })
+        }));
+        let cut = match flown {
+            Ok(Ok(())) => None,
+            Ok(Err(cut)) => Some(cut),
+            Err(_) => Some(Cut::Sink(std::io::Error::other("a bug of the agent"))),
+        };
+        let now = Instant::now();
+        let mut parcels = flight.drain(..);
+        for (answer, parcel) in answers.iter().zip(parcels.by_ref()) {
+            self.land(*answer, parcel, now);
+        }
+        self.is_down = matches!(cut, Some(Cut::Sink(_)));
+        match cut {
+            None => {}
+            Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
+            Some(Cut::Sink(why)) => {
+                self.metrics.duration.observe_duration(now.saturating_duration_since(began));
+                let why = why.to_string();
+                let why = header_safe(&why);
+                self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
+                parcels.for_each(|parcel| self.later(parcel, now, None));
+            }
+        }
+    }
+
+    /// The sink has answered an event.
+    fn land(&mut self, Answer { status, verdict, .. }: Answer, parcel: Parcel, now: Instant) {
+        match verdict {
+            Verdict::Delivered => {
+                self.metrics.sent.count(parcel.event.of);
+                self.done(parcel.event);
+            }
+            Verdict::Rejected => {
+                self.note(notice::REJECTED, now, format_args!("status {status}; the event is given up"));
+                self.fail(parcel.event, Failed::Rejected);
+            }
+            Verdict::Later { after } => {
+                self.note(notice::REFUSED, now, format_args!("status {status}; the event is sent again"));
+                self.later(parcel, now, after);
+            }
+        }
+    }
+
+    fn later(&mut self, mut parcel: Parcel, now: Instant, after: Option<Duration>) {
+        let due = parcel.attempts.as_mut().and_then(|attempts| attempts.next(now, after, random::share()));
+        match due {
+            // In the end there is no time for long waits.
+            _ if self.ending.ends_at.get().is_some() => self.again(now + LOG_RETRY_FIRST, parcel),
+            Some(due) => self.again(due, parcel),
+            None => self.fail(parcel.event, Failed::Expired),
+        }
+    }
+
+    fn again(&mut self, due: Instant, parcel: Parcel) {
+        self.metrics.retries.count();
+        self.retries.push(Retry { due, parcel });
     }
 
     fn fail(&mut self, event: Event, why: Failed) {
@@ -213,14 +281,24 @@ impl Courier {
         self.room.was_made();
     }
 
+    fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {
+        self.sink.notices.write(kind, Level::Warn, now, format_args!("log sink {}: {what}", self.sink.name));
+    }
+
     /// What is left has no time any more.
     fn give_up(mut self) {
         for Retry { parcel, .. } in std::mem::take(&mut self.retries) {
             self.fail(parcel.event, Failed::Shutdown);
         }
-        while let Ok(event) = self.events.try_recv() {
-            self.fail(event, Failed::Shutdown);
-        }
+        let taken = std::mem::take(&mut self.taken);
+        let queued: Vec<Event> = taken.chain(self.events.try_iter().flatten()).collect();
+        queued.into_iter().for_each(|event| self.fail(event, Failed::Shutdown));
+    }
+}
+
+impl Parcel {
+    fn new(event: Event) -> Self {
+        Self { event, attempts: None }
     }
 }
 

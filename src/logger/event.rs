@@ -76,20 +76,20 @@ impl Attributes {
     /// Those of this configuration.
     pub(crate) fn of(config: &LoggerConfig) -> Self {
         let mut common = vec![
-            ("ce-specversion", "1.0".to_owned()),
-            ("ce-source", header_safe(&config.source_uri).into_owned()),
-            ("ce-inferenceservicename", header_safe(&config.inference_service).into_owned()),
-            ("ce-namespace", header_safe(&config.namespace).into_owned()),
-            ("ce-component", header_safe(&config.component).into_owned()),
-            ("ce-endpoint", header_safe(&config.endpoint).into_owned()),
+            ("Ce-Specversion", "1.0".to_owned()),
+            ("Ce-Source", header_safe(&config.source_uri).into_owned()),
+            ("Ce-Inferenceservicename", header_safe(&config.inference_service).into_owned()),
+            ("Ce-Namespace", header_safe(&config.namespace).into_owned()),
+            ("Ce-Component", header_safe(&config.component).into_owned()),
+            ("Ce-Endpoint", header_safe(&config.endpoint).into_owned()),
         ];
         if !config.metadata_annotations.is_empty() {
             let annotations: Map<String, Json> =
                 config.metadata_annotations.iter().map(|(key, value)| (key.clone(), Json::from(&**value))).collect();
-            common.push(("ce-annotations", header_safe(&Json::from(annotations).to_string()).into_owned()));
+            common.push(("Ce-Annotations", header_safe(&Json::from(annotations).to_string()).into_owned()));
         }
         if config.sample < 1.0 {
-            common.push(("ce-sampledrate", sampled_rate(config.sample).to_string()));
+            common.push(("Ce-Sampledrate", sampled_rate(config.sample).to_string()));
         }
         Self { common, with_status: config.all_responses }
     }
@@ -99,23 +99,23 @@ impl Attributes {
         &self.common
     }
 
-    /// Those of one event that is sent now, as header fields.
+    /// Those of one event, as header fields. `now`: when it is sent.
     pub(crate) fn of_event<'e>(
         &self,
         event: &'e Event,
-        now: SystemTime,
+        now: &'e str,
     ) -> impl Iterator<Item = (&'static str, Cow<'e, str>)> {
         let status = event.status.filter(|_| self.with_status);
         [
-            ("ce-id", header_safe(&event.id)),
-            ("ce-type", Cow::from(event.of.name())),
-            ("ce-time", Cow::from(rfc3339(event.time))),
-            ("ce-recordedtime", Cow::from(rfc3339(now))),
-            ("ce-metadata", header_safe(&event.metadata)),
+            ("Ce-Id", header_safe(&event.id)),
+            ("Ce-Type", Cow::from(event.of.name())),
+            ("Ce-Time", Cow::from(rfc3339(event.time))),
+            ("Ce-Recordedtime", Cow::from(now)),
+            ("Ce-Metadata", header_safe(&event.metadata)),
         ]
         .into_iter()
-        .chain(status.map(|status| ("ce-statuscode", Cow::from(status.to_string()))))
-        .chain((!event.content_type.is_empty()).then(|| ("content-type", header_safe(&event.content_type))))
+        .chain(status.map(|status| ("Ce-Statuscode", Cow::from(status.to_string()))))
+        .chain((!event.content_type.is_empty()).then(|| ("Content-Type", header_safe(&event.content_type))))
     }
 }
 
@@ -173,8 +173,8 @@ mod tests {
     fn fields(config: &LoggerConfig, event: &Event) -> Vec<(String, String)> {
         let attributes = Attributes::of(config);
         let common = attributes.common().iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let now = event.time + Duration::from_millis(1);
-        let own = attributes.of_event(event, now).map(|(name, value)| (name.to_owned(), value.into_owned()));
+        let now = rfc3339(event.time + Duration::from_millis(1));
+        let own = attributes.of_event(event, &now).map(|(name, value)| (name.to_owned(), value.into_owned()));
         common.chain(own).collect()
     }
 
@@ -186,18 +186,18 @@ mod tests {
     fn an_event_has_the_attributes_that_the_go_agent_gives_it() {
         let fields = fields(&config("http://sink"), &event(Type::Request));
         for (name, value) in [
-            ("ce-specversion", "1.0"),
-            ("ce-id", "abc"),
-            ("ce-type", "org.kubeflow.serving.inference.request"),
-            ("ce-source", "http://localhost:9081/"),
-            ("ce-time", "2027-01-15T08:00:00.005Z"),
-            ("ce-recordedtime", "2027-01-15T08:00:00.006Z"),
-            ("ce-inferenceservicename", "iris"),
-            ("ce-namespace", "prod"),
-            ("ce-component", "predictor"),
-            ("ce-endpoint", "default"),
-            ("ce-metadata", "{}"),
-            ("content-type", "application/json"),
+            ("Ce-Specversion", "1.0"),
+            ("Ce-Id", "abc"),
+            ("Ce-Type", "org.kubeflow.serving.inference.request"),
+            ("Ce-Source", "http://localhost:9081/"),
+            ("Ce-Time", "2027-01-15T08:00:00.005Z"),
+            ("Ce-Recordedtime", "2027-01-15T08:00:00.006Z"),
+            ("Ce-Inferenceservicename", "iris"),
+            ("Ce-Namespace", "prod"),
+            ("Ce-Component", "predictor"),
+            ("Ce-Endpoint", "default"),
+            ("Ce-Metadata", "{}"),
+            ("Content-Type", "application/json"),
         ] {
             assert_eq!(has(&fields, name).as_deref(), Some(value), "{name}");
         }
@@ -213,16 +213,16 @@ mod tests {
             ..config("http://sink")
         };
         let fields = fields(&config, &event(Type::Response));
-        assert_eq!(has(&fields, "ce-annotations").as_deref(), Some(r#"{"owner":"b","team":"a"}"#));
-        assert_eq!(has(&fields, "ce-statuscode").as_deref(), Some("200"));
-        assert_eq!(has(&fields, "ce-sampledrate").as_deref(), Some("3"));
-        assert_eq!(has(&self::fields(&config, &event(Type::Request)), "ce-statuscode"), None);
+        assert_eq!(has(&fields, "Ce-Annotations").as_deref(), Some(r#"{"owner":"b","team":"a"}"#));
+        assert_eq!(has(&fields, "Ce-Statuscode").as_deref(), Some("200"));
+        assert_eq!(has(&fields, "Ce-Sampledrate").as_deref(), Some("3"));
+        assert_eq!(has(&self::fields(&config, &event(Type::Request)), "Ce-Statuscode"), None);
     }
 
     #[test]
     fn a_message_without_a_content_type_makes_an_event_without_one() {
         let event = Event { content_type: Box::from(""), ..event(Type::Request) };
-        assert_eq!(has(&fields(&config("http://sink"), &event), "content-type"), None);
+        assert_eq!(has(&fields(&config("http://sink"), &event), "Content-Type"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The payload logger: what clients send and get, as CloudEvents, delivered or counted (SPEC L).
 //!
 //! ```text
-//!   worker: tap ── event ──▶ queue, bounded in bytes ──▶ courier: one request to the sink ─┬─▶ sent
+//!   worker: tap ── event ──▶ queue, bounded in bytes ──▶ courier: a request to the sink ───┬─▶ sent
 //!                                                           ▲                              ├─▶ given up
 //!                                                           └── heap of retries ◀── later ─┘
 //! ```
@@ -13,7 +13,7 @@
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
 //! | `retry` | what an answer means, and when to come again; pure |
-//! | `sink` | the HTTP request |
+//! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
 //! | `metrics` | what is counted |
 //!
 //! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
@@ -25,12 +25,15 @@
 
 mod deliver;
 mod event;
+mod flight;
+mod line;
 pub(crate) mod metrics;
 mod retry;
 mod room;
 mod sink;
 pub(crate) mod tap;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -42,17 +45,17 @@ use self::deliver::Ending;
 use self::event::Event;
 use self::metrics::LoggerMetrics;
 use self::room::Room;
-use self::sink::{Sink, SinkShared};
+use self::sink::Sink;
 use self::tap::{Handle, Wanted};
 use crate::config::LoggerConfig;
 use crate::ops::notice::Notices;
 
 /// The logger before its threads run.
 pub(crate) struct Logger {
-    events: (Sender<Event>, Receiver<Event>),
+    events: (Sender<Vec<Event>>, Receiver<Vec<Event>>),
     wanted: Arc<Wanted>,
     room: Arc<Room>,
-    sink: Arc<SinkShared>,
+    sink: Arc<Sink>,
     notices: Arc<Notices>,
     metrics: Arc<LoggerMetrics>,
     couriers: usize,
@@ -80,10 +83,10 @@ impl Logger {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let notices = Arc::new(Notices::new(epoch));
-        let sink = SinkShared::new(config, Arc::clone(&notices))?;
+        let sink = Sink::new(config, Arc::clone(&notices))?;
         let room = Room::new(config.queue_bytes.get(), config.when_full, Box::new(wake));
         let couriers = config.workers.get();
-        let (end, ending) = crossbeam_channel::bounded(0);
+        let (end, begins) = crossbeam_channel::bounded(0);
         Ok(Self {
             // Bounded by the room.
             events: crossbeam_channel::unbounded(),
@@ -94,7 +97,7 @@ impl Logger {
             notices,
             couriers,
             end,
-            ending: Ending { ending, ends_at: Arc::default() },
+            ending: Ending { begins, ends_at: Arc::default() },
         })
     }
 
@@ -102,6 +105,7 @@ impl Logger {
     pub(crate) fn handle(&self, worker: usize) -> Handle {
         Handle {
             events: self.events.0.clone(),
+            pending: RefCell::default(),
             wanted: Arc::clone(&self.wanted),
             room: Arc::clone(&self.room),
             notices: Arc::clone(&self.notices),
@@ -123,9 +127,8 @@ impl Logger {
     pub(crate) fn start(self) -> (Vec<Courier>, Control) {
         let (_, events) = self.events;
         let courier = |number| {
-            let sink = Sink::new(Arc::clone(&self.sink));
             let metrics = self.metrics.of_courier(number);
-            Courier::new(events.clone(), self.ending.clone(), sink, Arc::clone(&self.room), metrics)
+            Courier::new(events.clone(), self.ending.clone(), Arc::clone(&self.sink), Arc::clone(&self.room), metrics)
         };
         let couriers = (0..self.couriers).map(courier).collect();
         (couriers, Control { end: self.end, ends_at: self.ending.ends_at, metrics: self.metrics })

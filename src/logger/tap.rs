@@ -12,6 +12,7 @@
 //!
 //! Not here: which requests have a tap (the proxy), and what becomes of events ([`super::deliver`]).
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -24,7 +25,7 @@ use super::event::{Event, Type};
 use super::metrics::{Dropped, TapMetrics};
 use super::room::Room;
 use super::sink::notice;
-use crate::config::{LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
+use crate::config::{LOG_FLIGHT_EVENTS, LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots};
@@ -38,7 +39,9 @@ const UNKNOWN: usize = usize::MAX;
 /// A worker's end of the logger.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    pub(super) events: Sender<Event>,
+    pub(super) events: Sender<Vec<Event>>,
+    /// Those of this wake-up: one message for all of them, so that couriers wake up once and have several to send.
+    pub(super) pending: RefCell<Vec<Event>>,
     pub(super) wanted: Arc<Wanted>,
     pub(super) room: Arc<Room>,
     pub(super) notices: Arc<Notices>,
@@ -186,8 +189,24 @@ impl Handle {
             _held: held,
         };
         self.metrics.accepted.count(of);
+        let mut pending = self.pending.borrow_mut();
+        pending.push(event);
+        if pending.len() >= LOG_FLIGHT_EVENTS {
+            self.send(&mut pending);
+        }
+    }
+
+    /// Hands over what this wake-up has brought.
+    pub(crate) fn flush(&self) {
+        let mut pending = self.pending.borrow_mut();
+        if !pending.is_empty() {
+            self.send(&mut pending);
+        }
+    }
+
+    fn send(&self, pending: &mut Vec<Event>) {
         // The other end is there as long as this one.
-        let _ = self.events.send(event);
+        let _ = self.events.send(std::mem::take(pending));
     }
 }
 

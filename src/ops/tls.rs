@@ -8,7 +8,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::crypto::ring;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -23,26 +26,88 @@ pub(crate) enum Roots {
     Unverified,
 }
 
-/// TLS with these roots. The error says where there are none: only who will use TLS should ask, since an image without
-/// authorities is no fault before.
+/// TLS with these roots, for ureq. The error says where there are none: only who will use TLS should ask, since an image
+/// without authorities is no fault before.
 pub(crate) fn tls(roots: &Roots) -> Result<TlsConfig, String> {
     let with_ring = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-    let certificates = match roots {
-        Roots::Unverified => return Ok(with_ring.disable_verification(true).build()),
-        Roots::System => certificates(load_native_certs())
-            .map_err(|reason| format!("the system has no certificate authorities{reason}; SSL_CERT_FILE names some"))?,
-        Roots::File(path) => certificates(load_certs_from_paths(Some(path), None))
-            .map_err(|reason| format!("{}: no certificate in PEM form{reason}", path.display()))?,
+    let Some(trusted) = trusted(roots)? else { return Ok(with_ring.disable_verification(true).build()) };
+    let trusted = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    Ok(with_ring.root_certs(RootCerts::Specific(Arc::new(trusted))).build())
+}
+
+/// The same for who keeps connections of its own.
+pub(crate) fn client(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| error.to_string())?;
+    let builder = match trusted(roots)? {
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider))),
+        Some(trusted) => {
+            let mut store = RootCertStore::empty();
+            // One that rustls can't use is none that it would find.
+            store.add_parsable_certificates(trusted);
+            builder.with_root_certificates(store)
+        }
     };
-    Ok(with_ring.root_certs(RootCerts::Specific(Arc::new(certificates))).build())
+    Ok(Arc::new(builder.with_no_client_auth()))
+}
+
+/// The certificates of these roots; `None`: anything is trusted.
+fn trusted(roots: &Roots) -> Result<Option<Vec<CertificateDer<'static>>>, String> {
+    match roots {
+        Roots::Unverified => Ok(None),
+        Roots::System => readable(load_native_certs())
+            .map_err(|reason| format!("the system has no certificate authorities{reason}; SSL_CERT_FILE names some")),
+        Roots::File(path) => readable(load_certs_from_paths(Some(path), None))
+            .map_err(|reason| format!("{}: no certificate in PEM form{reason}", path.display())),
+    }
 }
 
 /// Those that could be read, if any: one bad file among a system's authorities must not turn all of them off.
-fn certificates(found: CertificateResult) -> Result<Vec<Certificate<'static>>, String> {
+fn readable(found: CertificateResult) -> Result<Option<Vec<CertificateDer<'static>>>, String> {
     if found.certs.is_empty() {
         return Err(found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default());
     }
-    Ok(found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect())
+    Ok(Some(found.certs))
+}
+
+/// Takes whoever answers for the server; that it speaks TLS is all that it has to show.
+#[derive(Debug)]
+struct AnyServer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyServer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 #[cfg(test)]

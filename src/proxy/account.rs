@@ -6,6 +6,7 @@
 //! Not here: what the counters are called ([`super::metrics`]).
 
 use std::fmt::Display;
+use std::ops::Range;
 
 use log::Level;
 
@@ -51,6 +52,14 @@ impl Plane {
         self.end_request(key, status);
         // Half a response is no event.
         self.connections[key].tap = None;
+    }
+
+    /// A part of a request's body is on its way, as it lies in the worker's buffer.
+    pub(super) fn tap_request(&mut self, key: usize, body: Range<usize>) {
+        let connection = &mut self.connections[key];
+        if let (Some(tap), Phase::Exchange(exchange)) = (&mut connection.tap, &connection.phase) {
+            tap.request(&self.buffers.read[body], exchange.has_request(), self.setup.logger.as_ref());
+        }
     }
 
     /// The response that the tap captures, if there is one, has ended.

@@ -197,11 +197,12 @@ impl Plane {
             Err(fault) => return self.refuse(key, fault),
         }
         out.extend_from_slice(&body);
-        if let Some(tap) = &mut connection.tap {
-            tap.request(&body, exchange.has_request(), self.setup.logger.as_ref());
-        }
+        let has_request = exchange.has_request();
         connection.phase = Phase::Exchange(exchange);
         let sent = self.dispatch(key);
+        if let Some(tap) = &mut self.connections[key].tap {
+            tap.request(&body, has_request, self.setup.logger.as_ref());
+        }
         self.shrink_out();
         match sent {
             Ok(()) => Flow::Next,

@@ -170,15 +170,14 @@ impl Plane {
             Ok(step) => step,
             Err(fault) => return self.refuse(key, fault),
         };
-        let body = &read[body_at..body_at + step.kept];
-        out.extend_from_slice(body);
+        let body = body_at..body_at + step.kept;
+        out.extend_from_slice(&read[body.clone()]);
         let connection = &mut self.connections[key];
-        if let Some(tap) = &mut connection.tap {
-            tap.request(body, exchange.has_request(), self.setup.logger.as_ref());
-        }
         pool.keep(&mut connection.input, &read[body_at + step.consumed..end]);
         connection.phase = Phase::Exchange(exchange);
-        match self.dispatch(key) {
+        let sent = self.dispatch(key);
+        self.tap_request(key, body);
+        match sent {
             Ok(()) => Flow::Next,
             Err(fault) => self.fail(key, fault),
         }

@@ -109,10 +109,8 @@ impl Plane {
         };
         let step = exchange.request(&mut read[READ_AT..end])?;
         pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
-        let bytes = &read[READ_AT..READ_AT + step.kept];
-        if let Some(tap) = &mut connection.tap {
-            tap.request(bytes, exchange.has_request(), self.setup.logger.as_ref());
-        }
+        let body = READ_AT..READ_AT + step.kept;
+        let bytes = &read[body.clone()];
         if upstream.is_ending {
             // Kept for the other connection, if there is to be one.
             pool.keep(&mut upstream.replay, bytes);
@@ -130,6 +128,7 @@ impl Plane {
                 }
             }
         }
+        self.tap_request(key, body);
         Ok(if received == Received::Nothing { Moved::No } else { Moved::Yes })
     }
 

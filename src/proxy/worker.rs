@@ -275,12 +275,15 @@ impl Worker {
         }
     }
 
-    /// Lets the other threads see how this worker is loaded.
+    /// Lets the other threads have its events, and see how this worker is loaded.
     fn publish(&mut self) {
         let millis = |instant: Instant| {
             u64::try_from(instant.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
         };
         let plane = &mut self.plane;
+        if let Some(logger) = &plane.setup.logger {
+            logger.flush();
+        }
         if std::mem::take(&mut plane.saw_request) {
             plane.load().set_last_request(millis(plane.now));
         }

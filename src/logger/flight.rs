@@ -1,0 +1,157 @@
+//! Events on their way to the sink: several requests in one write, then their answers in order.
+//!
+//! An event costs the sink and the agent little but the waking of two threads and the calls to the kernel, so a thread
+//! that has several to send sends them together (RFC 9112 §9.3.2, pipelining). RFC 9112 asks for a means to recover if
+//! the connection breaks in between before anything but idempotent requests is sent so: events are delivered at least
+//! once and carry an id, which is that means. How many fly together follows the sink: one until it answers fast, and one
+//! again when it does not, closes, or stops answering.
+//!
+//! Not here: the connection ([`super::line`]), and what follows for the events ([`super::deliver`]).
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::event::{Event, rfc3339};
+use super::line::{Answer, Line};
+use super::sink::Sink;
+use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_FLIGHT_FAST};
+
+/// One thread's way to the sink.
+pub(super) struct Pilot {
+    sink: Arc<Sink>,
+    line: Option<Line>,
+    /// Events that may fly together.
+    window: usize,
+    /// The sink takes more than one request at a time.
+    pipelines: bool,
+    output: Vec<u8>,
+}
+
+/// Why events of a flight have no answer.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// The connection had been used before, or has brought others' answers: they may go again at once.
+    Line,
+    /// The sink can't be reached, or does not answer.
+    Sink(io::Error),
+}
+
+impl Pilot {
+    pub(super) fn new(sink: Arc<Sink>) -> Self {
+        Self { sink, line: None, window: 1, pipelines: true, output: Vec::new() }
+    }
+
+    /// How many events may fly together.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Sends the events and hands the answers over, in order. `limit`: the time that each answer has.
+    ///
+    /// # Errors
+    /// When not all have one.
+    pub(super) fn fly<'e>(
+        &mut self,
+        events: impl ExactSizeIterator<Item = &'e Event>,
+        limit: Duration,
+        mut land: impl FnMut(Answer, Instant),
+    ) -> Result<(), Cut> {
+        let (count, began) = (events.len(), Instant::now());
+        let mut landed = 0;
+        let mut line = self.line.take().and_then(Line::if_usable);
+        let was_used = line.is_some();
+        let result = self.exchange(&mut line, events, began + limit).and_then(|()| {
+            let line = line.as_mut().ok_or(ErrorKind::NotConnected)?;
+            while landed < count {
+                let answer = line.answer()?;
+                let now = Instant::now();
+                land(answer, now);
+                landed += 1;
+                if !answer.keeps {
+                    return Ok(false);
+                }
+                line.until(now + limit);
+            }
+            Ok(true)
+        });
+        if let Ok(true) = result {
+            self.line = line;
+        }
+        self.adapt(matches!(result, Ok(true)), began.elapsed());
+        match result {
+            _ if landed == count => Ok(()),
+            Err(error) if landed > 0 && error.kind() == ErrorKind::TimedOut => {
+                // It has taken the first and forgotten the others.
+                self.pipelines = false;
+                self.window = 1;
+                Err(Cut::Line)
+            }
+            Err(error) if landed == 0 && !(was_used && is_cut(&error)) => Err(Cut::Sink(error)),
+            _ => Err(Cut::Line),
+        }
+    }
+
+    /// Sends the requests, over a new connection if there is none.
+    fn exchange<'e>(
+        &mut self,
+        line: &mut Option<Line>,
+        events: impl Iterator<Item = &'e Event>,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        if line.is_none() {
+            *line = Some(Line::open(&self.sink.target, deadline)?);
+        }
+        let Some(line) = line else { return Err(ErrorKind::NotConnected.into()) };
+        line.until(deadline);
+        self.output.clear();
+        let now = rfc3339(SystemTime::now());
+        for event in events {
+            self.sink.write_head(&mut self.output, event, &now);
+            if event.payload.len() <= LOG_FLIGHT_BYTES {
+                self.output.extend_from_slice(&event.payload);
+            } else {
+                // Not copied: it goes by itself.
+                line.send(&self.output)?;
+                self.output.clear();
+                line.send(&event.payload)?;
+            }
+        }
+        line.send(&self.output)?;
+        line.flush()
+    }
+
+    /// More fly together while the sink is fast.
+    fn adapt(&mut self, is_kept: bool, took: Duration) {
+        self.window = match self.window {
+            window if is_kept && self.pipelines && took <= LOG_FLIGHT_FAST => (window * 2).min(LOG_FLIGHT_EVENTS),
+            window if is_kept => (window / 2).max(1),
+            _ => 1,
+        };
+    }
+}
+
+/// The other side has ended the connection.
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe
+    )
+}
+
+impl Sink {
+    /// Appends the head of an event's request. `now`: when it is sent.
+    fn write_head(&self, out: &mut Vec<u8>, event: &Event, now: &str) {
+        out.extend_from_slice(&self.head);
+        for (name, value) in self.attributes.of_event(event, now) {
+            for part in [name, ": ", &value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        let mut length = String::new();
+        // A String takes every character, so this can't fail.
+        let _ = write!(length, "Content-Length: {}\r\n\r\n", event.payload.len());
+        out.extend_from_slice(length.as_bytes());
+    }
+}

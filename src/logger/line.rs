@@ -1,0 +1,250 @@
+//! A connection to the sink, plain or TLS, with deadlines that hold whatever the sink does.
+//!
+//! The socket does not block; the one who waits for it does, in `poll` and no longer than the deadline. `SO_RCVTIMEO`
+//! would start anew with every byte, and a sink that sends one byte a second would never be late.
+//!
+//! Not here: what is sent ([`super::flight`]), and what an answer means ([`super::retry`]).
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::retry::Verdict;
+use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, LOG_ANSWER_BYTES};
+use crate::http1::Framing;
+use crate::http1::body::{Body, Keep};
+use crate::http1::head::{self, Parsed, Slots};
+
+/// Where a connection goes.
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// A connection.
+pub(super) struct Line {
+    stream: Stream,
+    /// What was read; the bytes before `at` are used.
+    input: Vec<u8>,
+    at: usize,
+    /// An answer has come over it before.
+    pub(super) is_used: bool,
+}
+
+/// An answer, as far as it matters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) verdict: Verdict,
+    /// Another request may follow.
+    pub(super) keeps: bool,
+}
+
+enum Stream {
+    Plain(Timed),
+    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+}
+
+/// A socket whose every wait ends with the deadline.
+struct Timed {
+    socket: TcpStream,
+    deadline: Instant,
+}
+
+/// Bytes read at once.
+const READ: usize = 16 * 1024;
+
+impl Line {
+    /// Connects to the first address that takes it.
+    pub(super) fn open(target: &Target, deadline: Instant) -> io::Result<Self> {
+        let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
+        for address in (target.host.as_str(), target.port).to_socket_addrs()? {
+            let patience = deadline.saturating_duration_since(Instant::now()).min(CONNECT_TIMEOUT);
+            match TcpStream::connect_timeout(&address, patience.max(Duration::from_millis(1))) {
+                Ok(socket) => return Self::over(socket, target, deadline),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    fn over(socket: TcpStream, target: &Target, deadline: Instant) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let timed = Timed { socket, deadline };
+        let stream = match &target.tls {
+            None => Stream::Plain(timed),
+            Some((config, name)) => {
+                let connection = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+                Stream::Tls(Box::new(StreamOwned::new(connection, timed)))
+            }
+        };
+        Ok(Self { stream, input: Vec::new(), at: 0, is_used: false })
+    }
+
+    /// Until when whatever follows must be done.
+    pub(super) fn until(&mut self, deadline: Instant) {
+        match &mut self.stream {
+            Stream::Plain(timed) => timed.deadline = deadline,
+            Stream::Tls(stream) => stream.sock.deadline = deadline,
+        }
+    }
+
+    /// Itself, unless the sink has closed it, or has said something that nobody asked for, since the last answer.
+    pub(super) fn if_usable(mut self) -> Option<Self> {
+        let is_stale = match &mut self.stream {
+            Stream::Plain(timed) => timed.has_input(),
+            Stream::Tls(stream) => stream.sock.has_input() && has_news(stream),
+        };
+        (!is_stale && self.at == self.input.len()).then_some(self)
+    }
+
+    /// Sends all of it.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(timed) => timed.write_all(bytes),
+            Stream::Tls(stream) => stream.write_all(bytes),
+        }
+    }
+
+    /// What was sent is on its way.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(timed) => timed.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+
+    /// The next answer, whole. An error: there is none.
+    pub(super) fn answer(&mut self) -> io::Result<Answer> {
+        loop {
+            let mut slots = Slots::new();
+            let parsed = head::response(&self.input[self.at..], &mut slots);
+            let parsed = parsed.map_err(|error| io::Error::other(format!("no HTTP: {error}")))?;
+            let Parsed::Complete(head) = parsed else {
+                if self.input.len() - self.at > HEAD_BYTES {
+                    return Err(io::Error::other("no HTTP: the head of the answer is too long"));
+                }
+                self.fill()?;
+                continue;
+            };
+            let retry_after = head.fields.iter().find(|(_, name, _)| name.eq_ignore_ascii_case("retry-after"));
+            let retry_after = retry_after.and_then(|(_, _, value)| std::str::from_utf8(value).ok());
+            let verdict = Verdict::of(head.status, retry_after, SystemTime::now());
+            let (status, framing) = (head.status, head.framing);
+            let keeps = head.options.keeps(head.version) && framing != Framing::Close && status != 101;
+            self.at += head.length;
+            if status == 101 || !(100..200).contains(&status) {
+                self.is_used = true;
+                // The event's fate is known; if the rest can't be read, only the connection is lost.
+                let keeps = keeps && self.skip_body(framing).is_ok();
+                return Ok(Answer { status, verdict, keeps });
+            }
+        }
+    }
+
+    fn skip_body(&mut self, framing: Framing) -> io::Result<()> {
+        let mut body = Body::new(framing, Keep::Data);
+        let mut skipped = 0;
+        while !body.has_ended() {
+            let step = body.advance(&mut self.input[self.at..]).map_err(|_| io::Error::other("a broken body"))?;
+            self.at += step.consumed;
+            skipped += step.consumed;
+            if skipped > LOG_ANSWER_BYTES {
+                return Err(io::Error::other("a long body"));
+            }
+            if !body.has_ended() {
+                self.fill()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads more behind what is not used yet.
+    fn fill(&mut self) -> io::Result<()> {
+        self.input.drain(..std::mem::take(&mut self.at));
+        let length = self.input.len();
+        self.input.resize(length + READ, 0);
+        let room = &mut self.input[length..];
+        let count = match &mut self.stream {
+            Stream::Plain(timed) => timed.read(room),
+            Stream::Tls(stream) => stream.read(room),
+        };
+        self.input.truncate(length + *count.as_ref().unwrap_or(&0));
+        match count? {
+            0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the sink has closed the connection")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether there is more to read than tickets for the next session, which servers send at any time.
+fn has_news(StreamOwned { conn, sock }: &mut StreamOwned<ClientConnection, Timed>) -> bool {
+    match conn.read_tls(&mut sock.socket) {
+        Ok(0) => true,
+        Ok(_) => conn
+            .process_new_packets()
+            .map_or(true, |state| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed()),
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+impl Timed {
+    fn has_input(&self) -> bool {
+        self.is_ready(PollFlags::IN, Some(Duration::ZERO)).unwrap_or(true)
+    }
+
+    /// Waits, until the deadline or for `patience`.
+    fn is_ready(&self, wanted: PollFlags, patience: Option<Duration>) -> io::Result<bool> {
+        let left = patience.unwrap_or_else(|| self.deadline.saturating_duration_since(Instant::now()));
+        // Years are as good as any longer time.
+        let timeout = Timespec::try_from(left.min(Duration::from_secs(u32::MAX.into()))).map_err(io::Error::other)?;
+        loop {
+            match poll(&mut [PollFd::from_borrowed_fd(self.socket.as_fd(), wanted)], Some(&timeout)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn wait(&self, wanted: PollFlags) -> io::Result<()> {
+        if self.is_ready(wanted, None)? { Ok(()) } else { Err(io::Error::new(ErrorKind::TimedOut, "timed out")) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // What is asked for is never there yet: a request has just gone out.
+            self.wait(PollFlags::IN)?;
+            match self.socket.read(room) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::OUT)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
