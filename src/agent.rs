@@ -6,6 +6,7 @@
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `log-N` | the workers, whose events they deliver, are gone and nothing is left, or at the deadline |
+//! | `log-spool` | the workers, whose events it writes, are gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
 //! | main | all of these have ended |
 //!

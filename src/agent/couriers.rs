@@ -12,8 +12,7 @@ use crossbeam_channel::Receiver;
 
 use super::parts::{Error, spawn};
 use crate::config::LoggerConfig;
-use crate::logger::metrics::LoggerMetrics;
-use crate::logger::{Control, Logger};
+use crate::logger::{Control, Left, Logger};
 use crate::proxy::inbox::{Inbox, Message};
 
 /// Time beyond the deadline in which a thread sees that it has passed.
@@ -30,7 +29,7 @@ pub(super) struct Couriers {
 pub(super) struct Ending {
     at: Instant,
     done: Receiver<Infallible>,
-    metrics: Arc<LoggerMetrics>,
+    left: Left,
 }
 
 /// The logger, whose room wakes these workers.
@@ -47,7 +46,13 @@ pub(super) fn new_logger(
 
 impl Couriers {
     pub(super) fn spawn(logger: Logger, notify: &UnixStream) -> Result<Self, Error> {
-        let (couriers, control) = logger.start();
+        let (couriers, keeper, control) = logger.start();
+        if let Some(keeper) = keeper {
+            spawn("log-spool", notify, move || {
+                keeper.run();
+                Ok(())
+            })?;
+        }
         let (works, done) = crossbeam_channel::bounded::<Infallible>(0);
         for (number, courier) in couriers.into_iter().enumerate() {
             let works = works.clone();
@@ -62,7 +67,7 @@ impl Couriers {
 
     /// What waits is delivered now, until this time.
     pub(super) fn end(self, at: Instant) -> Ending {
-        Ending { at, done: self.done, metrics: self.control.end(at) }
+        Ending { at, done: self.done, left: self.control.end(at) }
     }
 }
 
@@ -70,9 +75,6 @@ impl Ending {
     /// Waits for the threads, and says how many events they leave (SPEC L6). One that hangs is left behind.
     pub(super) fn join(self) {
         let _ = self.done.recv_deadline(self.at + GRACE);
-        let lost = self.metrics.given_up() + self.metrics.waiting();
-        if lost > 0 {
-            log::error!("payload log: {lost} events were not delivered before the agent ended");
-        }
+        self.left.say();
     }
 }

@@ -46,7 +46,7 @@ impl Shared {
         let process = Arc::new(Process::new());
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::<ProxyMetrics>::clone(&proxy)];
         sources.extend(parts.batcher.map(|(handle, _)| handle.metrics() as Arc<dyn Source>));
-        sources.extend(parts.logger.map(|logger| logger.metrics() as Arc<dyn Source>));
+        sources.extend(parts.logger.into_iter().flat_map(Logger::metrics));
         sources.push(Arc::<Process>::clone(&process));
         let config = resolved(config, workers, max_connections, parts);
         let status = Arc::new(Status { config, sources, process });
@@ -105,6 +105,7 @@ fn logger_json(config: &LoggerConfig, logger: &Logger) -> Json {
             WhenFull::Block => "block",
         },
         "sample": config.sample,
+        "spool_dir": config.spool_dir,
         "all_responses": config.all_responses,
     })
 }

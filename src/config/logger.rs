@@ -130,5 +130,16 @@ pub const LOG_FLIGHT_BYTES: usize = 64 * 1024;
 /// Time in which a sink answers all events that fly together, for more to fly next time.
 pub const LOG_FLIGHT_FAST: Duration = Duration::from_millis(50);
 
+/// Bytes after which a segment of the queue on disk is followed by the next: what is sent again after a crash, though it was
+/// delivered, is less than that.
+pub const LOG_SEGMENT_BYTES: usize = 1024 * 1024;
+
+/// The queue on disk may have so many times the bytes of `--log-queue-bytes`: besides events that wait it holds those that
+/// were delivered beside them.
+pub const LOG_SPOOL_TIMES: u64 = 4;
+
+/// Bytes of an event on disk: a payload, and what a head can say.
+pub const LOG_RECORD_BYTES: usize = LOG_PAYLOAD_BYTES + 4 * super::HEAD_BYTES;
+
 /// Bytes of a sink's answer that are read, so that its connection can be used again; a sink that says more gets a new one.
 pub const LOG_ANSWER_BYTES: usize = 64 * 1024;

@@ -287,12 +287,15 @@ impl Courier {
 
     /// What is left has no time any more.
     fn give_up(mut self) {
-        for Retry { parcel, .. } in std::mem::take(&mut self.retries) {
-            self.fail(parcel.event, Failed::Shutdown);
+        let retries = std::mem::take(&mut self.retries).into_iter().map(|retry| retry.parcel.event);
+        let queued = std::mem::take(&mut self.taken).chain(self.events.try_iter().flatten());
+        let left: Vec<Event> = retries.chain(queued).collect();
+        for event in left {
+            // What is on disk waits for the next start.
+            if !event.stay() {
+                self.fail(event, Failed::Shutdown);
+            }
         }
-        let taken = std::mem::take(&mut self.taken);
-        let queued: Vec<Event> = taken.chain(self.events.try_iter().flatten()).collect();
-        queued.into_iter().for_each(|event| self.fail(event, Failed::Shutdown));
     }
 }
 

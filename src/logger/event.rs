@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::spool::segment::Segment;
 use crate::config::{LOG_EVENT_BYTES, LoggerConfig};
 use crate::ops::budget::Held;
 use crate::ops::metrics::label;
@@ -45,6 +46,8 @@ pub(crate) struct Event {
     pub(crate) payload: Vec<u8>,
     /// The room that it takes of the queue.
     pub(crate) _held: Held,
+    /// Where it lies on disk.
+    pub(crate) segment: Option<Arc<Segment>>,
 }
 
 /// What all events of the agent have in common.
@@ -59,6 +62,13 @@ impl Event {
     /// What an event counts for in the queue besides its payload.
     pub(crate) fn overhead(id: &str, metadata: &str, content_type: &str) -> usize {
         LOG_EVENT_BYTES + id.len() + metadata.len() + content_type.len()
+    }
+}
+
+impl Event {
+    /// It was not delivered, and is needed at the next start; `false`: it is nowhere.
+    pub(crate) fn stay(&self) -> bool {
+        self.segment.as_deref().map(Segment::stay).is_some()
     }
 }
 
@@ -167,6 +177,7 @@ mod tests {
             status: (of == Type::Response).then_some(200),
             payload: Vec::new(),
             _held: Budget::new(1).hold(),
+            segment: None,
         }
     }
 

@@ -9,6 +9,7 @@
 //! Each worker and each delivery thread writes its own counters.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::event::Type;
 use super::room::Room;
@@ -37,9 +38,20 @@ label! {
     }
 }
 
+label! {
+    /// Why an event is not on disk.
+    pub(crate) Unspooled as "reason" {
+        /// The folder has as much as it may.
+        Full = "full",
+        /// It could not be written.
+        Error = "error",
+    }
+}
+
 /// The whole logger's counters.
 #[derive(Debug)]
 pub(crate) struct LoggerMetrics {
+    /// Of the workers, and then of the spool.
     taps: Vec<Arc<TapMetrics>>,
     couriers: Vec<Arc<CourierMetrics>>,
     room: Arc<Room>,
@@ -66,6 +78,14 @@ pub(crate) struct CourierMetrics {
     pub(super) duration: Histogram,
 }
 
+/// The spool's.
+#[derive(Debug)]
+pub(crate) struct SpoolMetrics {
+    pub(super) replayed: Counter,
+    pub(super) unspooled: Labelled<Unspooled>,
+    bytes: Arc<AtomicU64>,
+}
+
 impl TapMetrics {
     pub(super) fn drops(&self, of: Type, why: Dropped) {
         self.dropped[of.index()].count(why);
@@ -89,9 +109,35 @@ impl Default for CourierMetrics {
     }
 }
 
+impl SpoolMetrics {
+    /// `bytes`: in the folder.
+    pub(super) fn new(bytes: Arc<AtomicU64>) -> Self {
+        Self { replayed: Counter::default(), unspooled: Labelled::default(), bytes }
+    }
+}
+
+impl Source for SpoolMetrics {
+    fn families(&self) -> Vec<Family> {
+        vec![
+            Family::counter(
+                "kserve_logger_spool_replayed_total",
+                "Events of an earlier run that were read from disk; some may have been delivered before.",
+                self.replayed.read(),
+            ),
+            Family::counters(
+                "kserve_logger_spool_skipped_total",
+                "Events that were accepted without being on disk.",
+                Unspooled::NAME,
+                self.unspooled.read(),
+            ),
+            Family::gauge("kserve_logger_spool_bytes", "Bytes of events on disk.", self.bytes.load(Ordering::Relaxed)),
+        ]
+    }
+}
+
 impl LoggerMetrics {
     pub(super) fn new(workers: usize, couriers: usize, room: Arc<Room>) -> Self {
-        let taps = (0..workers).map(|_| Arc::default()).collect();
+        let taps = (0..=workers).map(|_| Arc::default()).collect();
         Self { taps, couriers: (0..couriers).map(|_| Arc::default()).collect(), room }
     }
 

@@ -14,6 +14,7 @@
 //! | `deliver` | a delivery thread |
 //! | `retry` | what an answer means, and when to come again; pure |
 //! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
+//! | `spool` | the queue on disk |
 //! | `metrics` | what is counted |
 //!
 //! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
@@ -27,27 +28,33 @@ mod deliver;
 mod event;
 mod flight;
 mod line;
-pub(crate) mod metrics;
+mod metrics;
 mod retry;
 mod room;
 mod sink;
+mod spool;
 pub(crate) mod tap;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
+use std::{io, iter};
 
 use crossbeam_channel::{Receiver, Sender};
 
 pub(crate) use self::deliver::Courier;
 use self::deliver::Ending;
 use self::event::Event;
-use self::metrics::LoggerMetrics;
+use self::metrics::{LoggerMetrics, SpoolMetrics};
 use self::room::Room;
 use self::sink::Sink;
+pub(crate) use self::spool::Keeper;
+use self::spool::Parts;
 use self::tap::{Handle, Wanted};
 use crate::config::LoggerConfig;
+use crate::ops::metrics::family::Source;
 use crate::ops::notice::Notices;
 
 /// The logger before its threads run.
@@ -59,15 +66,31 @@ pub(crate) struct Logger {
     notices: Arc<Notices>,
     metrics: Arc<LoggerMetrics>,
     couriers: usize,
+    /// Writes events before couriers get them.
+    spool: Option<Spool>,
     /// Dropped when the agent begins to end.
     end: Sender<Infallible>,
     ending: Ending,
+}
+
+/// The keeper, and what it hands on.
+struct Spool {
+    keeper: Keeper,
+    kept: Receiver<Vec<Event>>,
+    metrics: Arc<SpoolMetrics>,
 }
 
 /// The main thread's end of the logger.
 pub(crate) struct Control {
     end: Sender<Infallible>,
     ends_at: Arc<OnceLock<Instant>>,
+    is_spooled: bool,
+    metrics: Arc<LoggerMetrics>,
+}
+
+/// What the end has left.
+pub(crate) struct Left {
+    is_spooled: bool,
     metrics: Arc<LoggerMetrics>,
 }
 
@@ -84,18 +107,38 @@ impl Logger {
     ) -> Result<Self, String> {
         let notices = Arc::new(Notices::new(epoch));
         let sink = Sink::new(config, Arc::clone(&notices))?;
+        let (made, room_made) = crossbeam_channel::bounded(1);
+        let wake = move || {
+            wake();
+            // One that was not heard yet is enough.
+            let _ = made.try_send(());
+        };
         let room = Room::new(config.queue_bytes.get(), config.when_full, Box::new(wake));
         let couriers = config.workers.get();
+        let metrics = Arc::new(LoggerMetrics::new(workers, couriers, Arc::clone(&room)));
         let (end, begins) = crossbeam_channel::bounded(0);
+        // Bounded by the room.
+        let events = crossbeam_channel::unbounded();
+        let spool = config.spool_dir.as_deref().map(|folder| {
+            let parts = Parts {
+                events: events.1.clone(),
+                room_made,
+                room: Arc::clone(&room),
+                ending: begins.clone(),
+                notices: Arc::clone(&notices),
+                accepted: metrics.of_tap(workers),
+            };
+            Spool::new(folder, parts).map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
+        });
         Ok(Self {
-            // Bounded by the room.
-            events: crossbeam_channel::unbounded(),
+            events,
             wanted: Arc::new(Wanted::of(config)),
-            metrics: Arc::new(LoggerMetrics::new(workers, couriers, Arc::clone(&room))),
+            metrics,
             room,
             sink,
             notices,
             couriers,
+            spool: spool.transpose()?,
             end,
             ending: Ending { begins, ends_at: Arc::default() },
         })
@@ -109,6 +152,7 @@ impl Logger {
             wanted: Arc::clone(&self.wanted),
             room: Arc::clone(&self.room),
             notices: Arc::clone(&self.notices),
+            is_spooled: self.spool.is_some(),
             metrics: self.metrics.of_tap(worker),
         }
     }
@@ -119,28 +163,56 @@ impl Logger {
     }
 
     /// What it counts.
-    pub(crate) fn metrics(&self) -> Arc<LoggerMetrics> {
-        Arc::clone(&self.metrics)
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = Arc<dyn Source>> {
+        let spool = self.spool.as_ref().map(|spool| Arc::clone(&spool.metrics) as Arc<dyn Source>);
+        iter::once(Arc::clone(&self.metrics) as Arc<dyn Source>).chain(spool)
     }
 
-    /// The delivery threads' work, and the main thread's end. The workers have theirs by now.
-    pub(crate) fn start(self) -> (Vec<Courier>, Control) {
-        let (_, events) = self.events;
+    /// The threads' work, and the main thread's end. The workers have theirs by now.
+    pub(crate) fn start(self) -> (Vec<Courier>, Option<Keeper>, Control) {
+        let (keeper, events) = match self.spool {
+            Some(Spool { keeper, kept, .. }) => (Some(keeper), kept),
+            None => (None, self.events.1),
+        };
+        let is_spooled = keeper.is_some();
         let courier = |number| {
             let metrics = self.metrics.of_courier(number);
             Courier::new(events.clone(), self.ending.clone(), Arc::clone(&self.sink), Arc::clone(&self.room), metrics)
         };
         let couriers = (0..self.couriers).map(courier).collect();
-        (couriers, Control { end: self.end, ends_at: self.ending.ends_at, metrics: self.metrics })
+        let control = Control { end: self.end, ends_at: self.ending.ends_at, is_spooled, metrics: self.metrics };
+        (couriers, keeper, control)
     }
 }
 
 impl Control {
     /// The agent begins to end: what waits is delivered now, until this time.
-    pub(crate) fn end(self, at: Instant) -> Arc<LoggerMetrics> {
+    pub(crate) fn end(self, at: Instant) -> Left {
         let _ = self.ends_at.set(at);
         drop(self.end);
-        self.metrics
+        Left { is_spooled: self.is_spooled, metrics: self.metrics }
+    }
+}
+
+impl Left {
+    /// When the threads have ended, or nobody waits for them any longer (SPEC L6).
+    pub(crate) fn say(&self) {
+        let (given_up, waiting) = (self.metrics.given_up(), self.metrics.waiting());
+        let (lost, kept) = if self.is_spooled { (given_up, waiting) } else { (given_up + waiting, 0) };
+        if kept > 0 {
+            log::warn!("payload log: {kept} events wait in --log-spool-dir for the next start");
+        }
+        if lost > 0 {
+            log::error!("payload log: {lost} events were not delivered before the agent ended");
+        }
+    }
+}
+
+impl Spool {
+    fn new(folder: &Path, parts: Parts) -> io::Result<Self> {
+        let (couriers, kept) = crossbeam_channel::unbounded();
+        let keeper = Keeper::new(folder, couriers, parts)?;
+        Ok(Self { metrics: keeper.metrics(), keeper, kept })
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) mod notice {
     pub(in crate::logger) const REJECTED: usize = 2;
     pub(in crate::logger) const FULL: usize = 3;
     pub(in crate::logger) const TOO_LARGE: usize = 4;
+    pub(in crate::logger) const SPOOL: usize = 5;
 }
 
 impl Sink {

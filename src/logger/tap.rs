@@ -45,6 +45,8 @@ pub(crate) struct Handle {
     pub(super) wanted: Arc<Wanted>,
     pub(super) room: Arc<Room>,
     pub(super) notices: Arc<Notices>,
+    /// Events are accepted when they are on disk.
+    pub(super) is_spooled: bool,
     pub(super) metrics: Arc<TapMetrics>,
 }
 
@@ -187,8 +189,11 @@ impl Handle {
             status,
             payload,
             _held: held,
+            segment: None,
         };
-        self.metrics.accepted.count(of);
+        if !self.is_spooled {
+            self.metrics.accepted.count(of);
+        }
         let mut pending = self.pending.borrow_mut();
         pending.push(event);
         if pending.len() >= LOG_FLIGHT_EVENTS {

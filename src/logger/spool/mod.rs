@@ -1,0 +1,249 @@
+//! The queue on disk: every event is written before it is accepted, and what a crash left is delivered after the restart
+//! (SPEC L6, `--log-spool-dir`).
+//!
+//! ```text
+//!   workers ─ events ─▶ keeper: appended to a segment ─▶ couriers ─ done ─▶ segment deleted with its last event
+//!   start: segments of an earlier run ─ read, as far as there is room ─▶ ┘
+//! ```
+//!
+//! Events are in memory as well, so the folder holds no more of them than the queue does; what was delivered beside one
+//! that was not stays with it in its segment, so the folder has a limit of its own. An event that finds no place on the
+//! disk is delivered all the same, and counted: what it loses is the restart.
+//!
+//! Not here: the format ([`record`]), files ([`segment`]).
+
+mod record;
+pub(super) mod segment;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, never, select};
+use log::Level;
+
+use self::record::Record;
+use self::segment::{Folder, Found, Reader, Segment, Writer};
+use super::event::Event;
+use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
+use super::room::Room;
+use super::sink::notice;
+use crate::config::{LOG_SEGMENT_BYTES, LOG_SPOOL_TIMES};
+use crate::ops::notice::Notices;
+
+/// The thread that writes.
+pub(crate) struct Keeper {
+    events: Receiver<Vec<Event>>,
+    couriers: Sender<Vec<Event>>,
+    /// Rings when there is room again.
+    room_made: Receiver<()>,
+    room: Arc<Room>,
+    /// Closed when the agent begins to end.
+    ending: Receiver<Infallible>,
+    folder: Folder,
+    /// Bytes in the folder at most.
+    most: u64,
+    writer: Option<Writer>,
+    /// Segments of an earlier run.
+    old: VecDeque<Arc<Segment>>,
+    reader: Option<Reader>,
+    /// An event that was read and waits for room.
+    read: Option<Box<Record>>,
+    output: Vec<u8>,
+    notices: Arc<Notices>,
+    accepted: Arc<TapMetrics>,
+    metrics: Arc<SpoolMetrics>,
+}
+
+/// What a keeper is made with.
+pub(super) struct Parts {
+    pub(super) events: Receiver<Vec<Event>>,
+    pub(super) room_made: Receiver<()>,
+    pub(super) room: Arc<Room>,
+    pub(super) ending: Receiver<Infallible>,
+    pub(super) notices: Arc<Notices>,
+    pub(super) accepted: Arc<TapMetrics>,
+}
+
+impl Keeper {
+    /// # Errors
+    /// When the folder can't be used.
+    pub(super) fn new(path: &Path, couriers: Sender<Vec<Event>>, parts: Parts) -> io::Result<Self> {
+        let (folder, old) = Folder::open(path)?;
+        if !old.is_empty() {
+            let bytes = folder.total.load(Ordering::Relaxed);
+            log::info!("--log-spool-dir: {} segments of an earlier run, {bytes} bytes, are delivered now", old.len());
+        }
+        let Parts { events, room_made, room, ending, notices, accepted } = parts;
+        Ok(Self {
+            most: (room.most() as u64).saturating_mul(LOG_SPOOL_TIMES),
+            metrics: Arc::new(SpoolMetrics::new(Arc::clone(&folder.total))),
+            events,
+            couriers,
+            room_made,
+            room,
+            ending,
+            folder,
+            writer: None,
+            old: old.into(),
+            reader: None,
+            read: None,
+            output: Vec::new(),
+            notices,
+            accepted,
+        })
+    }
+
+    pub(super) fn metrics(&self) -> Arc<SpoolMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Keeps events until the workers are gone. What was not read by then stays for the next start.
+    pub(crate) fn run(mut self) {
+        loop {
+            let quiet = never();
+            let room_made = if self.replay() { &self.room_made } else { &quiet };
+            select! {
+                recv(self.events) -> events => match events {
+                    Ok(events) => self.keep(events),
+                    Err(_) => return,
+                },
+                recv(room_made) -> _ => {}
+            }
+        }
+    }
+
+    /// Reads what an earlier run left as long as there is room and nothing new; whether there is more.
+    fn replay(&mut self) -> bool {
+        while self.events.is_empty() && !self.has_begun_to_end() {
+            if self.read.is_none() {
+                match self.next_old() {
+                    Some(record) => self.read = Some(record),
+                    None => return false,
+                }
+            }
+            // The one half of the room is for those that come now.
+            if self.room.wait() {
+                return true;
+            }
+            if let (Some(record), Some(reader)) = (self.read.take(), &self.reader) {
+                let mut held = self.room.hold();
+                let bytes = record.payload.len() + Event::overhead(&record.id, &record.metadata, &record.content_type);
+                // Half of the room may be less than one event.
+                if !held.grow(bytes) && self.room.bytes() > 0 {
+                    self.read = Some(record);
+                    return true;
+                }
+                let event = record.event(held, &reader.segment);
+                self.metrics.replayed.count();
+                self.accepted.accepted.count(event.of);
+                self.hand_on(vec![event]);
+            }
+        }
+        true
+    }
+
+    fn has_begun_to_end(&self) -> bool {
+        self.ending.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    fn next_old(&mut self) -> Option<Box<Record>> {
+        loop {
+            if self.reader.is_none() {
+                let segment = self.old.pop_front()?;
+                match segment.read() {
+                    Ok(reader) => self.reader = Some(reader),
+                    Err(error) => self.note_error(&format!("{}: {error}", segment.name())),
+                }
+                continue;
+            }
+            let reader = self.reader.as_mut()?;
+            match reader.next() {
+                Ok(Found::Event(record)) => return Some(record),
+                Ok(Found::End) => reader.segment.may_go(),
+                Ok(Found::Torn(bytes)) => {
+                    log::warn!("{}: the last {bytes} bytes are no events", reader.segment.name());
+                    reader.segment.may_go();
+                }
+                Err(error) => {
+                    let what = format!("{}: {error}", reader.segment.name());
+                    self.note_error(&what);
+                }
+            }
+            self.reader = None;
+        }
+    }
+
+    /// Writes events and hands them on.
+    fn keep(&mut self, mut events: Vec<Event>) {
+        self.output.clear();
+        events.iter().for_each(|event| record::write(&mut self.output, event));
+        match self.append() {
+            Ok(segment) => events.iter_mut().for_each(|event| event.segment = Some(Arc::clone(&segment))),
+            Err(why) => events.iter().for_each(|_| self.metrics.unspooled.count(why)),
+        }
+        events.iter().for_each(|event| self.accepted.accepted.count(event.of));
+        self.hand_on(events);
+        if self.output.capacity() > LOG_SEGMENT_BYTES {
+            self.output = Vec::new();
+        }
+    }
+
+    fn hand_on(&self, events: Vec<Event>) {
+        if let Err(SendError(events)) = self.couriers.send(events) {
+            events.iter().for_each(|event| _ = event.stay());
+        }
+    }
+
+    fn append(&mut self) -> Result<Arc<Segment>, Unspooled> {
+        if self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 > self.most {
+            self.note_error("it is full, so events would be lost by a crash");
+            return Err(Unspooled::Full);
+        }
+        match self.write() {
+            Ok(segment) => Ok(segment),
+            Err(error) => {
+                // What was written of it ends the segment.
+                self.writer = None;
+                self.note_error(&format!("{error}; events would be lost by a crash"));
+                Err(Unspooled::Error)
+            }
+        }
+    }
+
+    fn write(&mut self) -> io::Result<Arc<Segment>> {
+        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= LOG_SEGMENT_BYTES as u64) {
+            self.writer = None;
+        }
+        let writer = match self.writer.take() {
+            Some(writer) => self.writer.insert(writer),
+            None => self.writer.insert(self.folder.begin()?),
+        };
+        writer.append(&self.output)?;
+        Ok(Arc::clone(&writer.segment))
+    }
+
+    fn note_error(&self, what: &str) {
+        self.notices.write(notice::SPOOL, Level::Warn, Instant::now(), format_args!("--log-spool-dir: {what}"));
+    }
+}
+
+impl Record {
+    fn event(self, held: crate::ops::budget::Held, segment: &Arc<Segment>) -> Event {
+        Event {
+            of: self.of,
+            id: self.id.into(),
+            time: self.time,
+            content_type: self.content_type.into(),
+            metadata: self.metadata.into(),
+            status: self.status,
+            payload: self.payload,
+            _held: held,
+            segment: Some(Arc::clone(segment)),
+        }
+    }
+}
