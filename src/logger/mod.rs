@@ -16,6 +16,7 @@
 //! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
 //! | `metrics` | what is counted |
 //! | [`record`] | a payload as an object store gets it; pure |
+//! | [`marshal`] | records to files; pure |
 //!
 //! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
 //! kept, from the first that is captured to the end of the delivery.
@@ -28,6 +29,7 @@ mod deliver;
 mod event;
 mod flight;
 mod line;
+pub mod marshal;
 pub(crate) mod metrics;
 pub mod record;
 mod retry;
