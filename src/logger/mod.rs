@@ -16,6 +16,7 @@
 //! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
 //! | `metrics` | what is counted |
 //! | [`record`] | a payload as an object store gets it; pure |
+//! | [`batches`] | which records share a file; pure |
 //! | [`marshal`] | records to files; pure |
 //!
 //! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
@@ -25,6 +26,7 @@
 //!
 //! Not here: which requests have a tap, and how one waits for room (the proxy).
 
+pub mod batches;
 mod deliver;
 mod event;
 mod flight;
