@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`tap`] | a request's bytes and its response's, captured as they pass |
+//! | `tap` | a request's bytes and its response's, captured as they pass |
 //! | `room` | the bytes that events may have, and who waits for them |
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
@@ -18,8 +18,9 @@
 //! | [`record`] | a payload as an object store gets it; pure |
 //! | [`batches`] | which records share a file; pure |
 //! | [`marshal`] | records to files; pure |
+//! | [`marshaller`] | who makes the files: the agent itself, or a service; and the agent's own |
 //!
-//! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
+//! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in `room` before it is
 //! kept, from the first that is captured to the end of the delivery.
 //!
 //! Architecture Invariant: an accepted event is counted once more, as sent or as given up.
@@ -32,6 +33,7 @@ mod event;
 mod flight;
 mod line;
 pub mod marshal;
+pub mod marshaller;
 pub(crate) mod metrics;
 pub mod record;
 mod retry;
