@@ -9,6 +9,9 @@ VENV_READY := $(VENV)/requirements.txt
 # MLServer's packages, which do not go with the KServe SDK's; its list says why.
 MLSERVER := $(TARGET)/mlserver
 MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
+# What tests/logger reads parquet with.
+LOGGER_PACKAGES := $(TARGET)/logger-packages
+LOGGER_READY := $(LOGGER_PACKAGES)/requirements.txt
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -42,7 +45,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-logger image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -71,6 +74,13 @@ test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, g
 	MLSERVER_PACKAGES=$(MLSERVER) \
 	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
 
+# Only some of them: make test-logger PYTEST='-k parquet'
+.PHONY: test-logger
+test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by pyarrow, pandas, Python's csv and json
+	cargo build --locked --example marshaller
+	MARSHALLER_EXAMPLE=$(TARGET)/debug/examples/marshaller PYTHONPATH=$(LOGGER_PACKAGES) \
+	$(PYTHON) -m pytest --quiet tests/logger $(PYTEST)
+
 .PHONY: test-deploy
 test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert
 	@.ci/tools prometheus
@@ -98,6 +108,12 @@ $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	rm -rf $(MLSERVER)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--ignore-requires-python --only-binary :all: --target $(MLSERVER) --requirement $<
+	cp $< $@
+
+$(LOGGER_READY): tests/logger/requirements.txt $(VENV_READY)
+	rm -rf $(LOGGER_PACKAGES)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --target $(LOGGER_PACKAGES) --requirement $<
 	cp $< $@
 
 $(CI_VENV_READY): .ci/requirements.txt

@@ -6,8 +6,10 @@
 //! Not here: flag names, parsing, the environment.
 
 mod logger;
+mod marshal;
 
 pub use self::logger::*;
+pub use self::marshal::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;

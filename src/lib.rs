@@ -101,6 +101,6 @@ pub mod batcher;
 pub mod cli;
 pub mod config;
 pub mod http1;
-mod logger;
+pub mod logger;
 mod ops;
 pub mod proxy;

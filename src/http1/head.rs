@@ -56,6 +56,20 @@ pub enum HeadError {
     Expectation,
 }
 
+impl HeadError {
+    /// The status that a request with it is answered with.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::TooLarge => 431,
+            Self::RequestLineTooLong => 414,
+            Self::Version => 505,
+            Self::Connect | Self::Coding => 501,
+            Self::Expectation => 417,
+        }
+    }
+}
+
 /// A request head.
 #[derive(Debug, Clone)]
 pub struct RequestHead<'h, 'b> {

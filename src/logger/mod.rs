@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`tap`] | a request's bytes and its response's, captured as they pass |
+//! | `tap` | a request's bytes and its response's, captured as they pass |
 //! | `room` | the bytes that events may have, and who waits for them |
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
@@ -16,19 +16,27 @@
 //! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
 //! | `spool` | the queue on disk |
 //! | `metrics` | what is counted |
+//! | [`record`] | a payload as an object store gets it; pure |
+//! | [`batches`] | which records share a file; pure |
+//! | [`marshal`] | records to files; pure |
+//! | [`marshaller`] | who makes the files: the agent itself, or a service; and the agent's own |
 //!
-//! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in [`room`] before it is
+//! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in `room` before it is
 //! kept, from the first that is captured to the end of the delivery.
 //!
 //! Architecture Invariant: an accepted event is counted once more, as sent or as given up.
 //!
 //! Not here: which requests have a tap, and how one waits for room (the proxy).
 
+pub mod batches;
 mod deliver;
 mod event;
 mod flight;
 mod line;
+pub mod marshal;
+pub mod marshaller;
 mod metrics;
+pub mod record;
 mod retry;
 mod room;
 mod sink;

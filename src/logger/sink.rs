@@ -100,7 +100,7 @@ fn roots(config: &LoggerConfig) -> Roots {
 }
 
 /// RFC 7617, of `user:password` percent-encoded.
-fn basic(pair: &str) -> String {
+pub(super) fn basic(pair: &str) -> String {
     let (user, password) = pair.split_once(':').unwrap_or((pair, ""));
     let mut secret = unescaped(user);
     secret.push(b':');

@@ -48,14 +48,7 @@ impl Fault {
     /// The status of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Self::RequestHead(error) => match error {
-                HeadError::Malformed(_) => 400,
-                HeadError::TooLarge => 431,
-                HeadError::RequestLineTooLong => 414,
-                HeadError::Version => 505,
-                HeadError::Connect | HeadError::Coding => 501,
-                HeadError::Expectation => 417,
-            },
+            Self::RequestHead(error) => error.status(),
             Self::RequestBody(BodyError::TooLarge(_)) => 431,
             Self::RequestBody(_) => 400,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout => 408,
