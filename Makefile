@@ -9,6 +9,9 @@ VENV_READY := $(VENV)/requirements.txt
 # MLServer's packages, which do not go with the KServe SDK's; its list says why.
 MLSERVER := $(TARGET)/mlserver
 MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
+# moto's packages, which do not go with the KServe SDK's either.
+STORES := $(TARGET)/stores
+STORES_READY := $(STORES)/venv/requirements.txt
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -42,7 +45,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-stores image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -71,6 +74,13 @@ test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, g
 	MLSERVER_PACKAGES=$(MLSERVER) \
 	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
 
+# Only some of them: make test-stores PYTEST='-k range'
+.PHONY: test-stores
+test-stores: $(STORES_READY) ## the object-store clients against moto's S3
+	cargo build --locked --example store
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store \
+	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
+
 .PHONY: test-deploy
 test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert
 	@.ci/tools prometheus
@@ -91,6 +101,12 @@ test-page-agent: $(VENV_READY) ## the same on a running agent with a batcher and
 $(VENV_READY): tests/real/requirements.txt
 	python3 -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --requirement $<
+	cp $< $@
+
+$(STORES_READY): tests/stores/requirements.txt
+	python3 -m venv --clear $(STORES)/venv
+	$(STORES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--only-binary :all: --requirement $<
 	cp $< $@
 

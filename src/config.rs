@@ -6,8 +6,10 @@
 //! Not here: flag names, parsing, the environment.
 
 mod logger;
+mod storage;
 
 pub use self::logger::*;
+pub use self::storage::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -11,6 +11,7 @@
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
 //! | [`proxy`] | the data plane: listeners, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
+//! | [`storage`] | object stores: S3, Google Cloud Storage, Azure Blob |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
@@ -88,3 +89,4 @@ pub mod config;
 pub mod http1;
 mod ops;
 pub mod proxy;
+pub mod storage;
