@@ -12,6 +12,7 @@ MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 # moto's packages, which do not go with the KServe SDK's either.
 STORES := $(TARGET)/stores
 STORES_READY := $(STORES)/venv/requirements.txt
+AZURITE := $(STORES)/azurite/node_modules/.bin/azurite-blob
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -76,9 +77,9 @@ test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, g
 
 # Only some of them: make test-stores PYTEST='-k range'
 .PHONY: test-stores
-test-stores: $(STORES_READY) ## the object-store clients against moto's S3
+test-stores: $(STORES_READY) $(AZURITE) ## the object-store clients against moto's S3 and Azurite
 	cargo build --locked --example store
-	STORE_EXAMPLE=$(TARGET)/debug/examples/store \
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
 
 .PHONY: test-deploy
@@ -109,6 +110,13 @@ $(STORES_READY): tests/stores/requirements.txt
 	$(STORES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--only-binary :all: --requirement $<
 	cp $< $@
+
+# All of its packages are in the list, with their hashes; none may run a script of its own here.
+$(AZURITE): tests/stores/package.json tests/stores/package-lock.json
+	@command -v npm >/dev/null || echo "not installed and not installable here: npm" >&2
+	mkdir -p $(STORES)/azurite && cp $^ $(STORES)/azurite
+	! command -v npm >/dev/null || npm ci --prefix $(STORES)/azurite --ignore-scripts --omit=dev --no-audit --no-fund --silent
+	@touch -c $@
 
 $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	rm -rf $(MLSERVER)

@@ -87,8 +87,15 @@ impl Http {
 
 const USER_AGENT: &str = concat!("kserve-agent/", env!("CARGO_PKG_VERSION"));
 
-/// What a query's value keeps: the unreserved characters (RFC 3986 §2.3).
+/// What a URL's path keeps as it is: the unreserved characters and the slash (RFC 3986 §2.3, §3.3).
+const PATH: &AsciiSet = &VALUE.remove(b'/');
+/// What a query's value keeps.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a key for a path, whose segments stay segments.
+pub(super) fn encode_path(text: &str) -> String {
+    utf8_percent_encode(text, PATH).to_string()
+}
 
 /// Percent-encodes a value for a query or a form, or one segment of a path.
 pub(super) fn encode(text: &str) -> String {
@@ -107,6 +114,7 @@ mod tests {
 
     #[test]
     fn whatever_a_key_holds_stays_in_its_place() {
+        assert_eq!(encode_path("a b/ü?#%2F&=+~.txt"), "a%20b/%C3%BC%3F%23%252F%26%3D%2B~.txt");
         assert_eq!(encode("a/b c"), "a%2Fb%20c");
         assert_eq!(query(&[("prefix", "a&b=c/"), ("n", "1")]), "prefix=a%26b%3Dc%2F&n=1");
     }

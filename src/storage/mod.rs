@@ -8,6 +8,7 @@
 //! Not here: files, threads, retries, checksums of what was read, and what a model is.
 
 mod address;
+mod azure;
 mod content;
 mod environment;
 mod failure;
@@ -21,6 +22,7 @@ mod xml;
 use std::ops::Range;
 
 use self::address::{Address, Service};
+use self::azure::Azure;
 pub use self::content::Content;
 use self::environment::Environment;
 pub use self::failure::{Failure, Kind};
@@ -41,6 +43,7 @@ pub struct Store {
 #[derive(Debug)]
 enum Client {
     S3(S3),
+    Azure(Azure),
 }
 
 impl Store {
@@ -58,7 +61,8 @@ impl Store {
         let env = Environment(env);
         let client = match &address.service {
             Service::S3 => Client::S3(S3::open(&address.bucket, env)?),
-            _ => return Err("of the stores there is S3 alone as yet".to_owned()),
+            Service::Azure { host, sas } => Client::Azure(Azure::open(&address, host.as_deref(), sas.as_deref(), env)?),
+            Service::Gcs => return Err("Google's store is not known as yet".to_owned()),
         };
         Ok(Self { address, client })
     }
@@ -76,6 +80,7 @@ impl Store {
         check_key(&key)?;
         let result = match &self.client {
             Client::S3(s3) => s3.put(&key, content_type, bytes),
+            Client::Azure(azure) => azure.put(&key, content_type, bytes),
         };
         result.map_err(|failure| failure.of(format_args!("storing {}", shown(&key))))
     }
@@ -94,6 +99,7 @@ impl Store {
         }
         let result = match &self.client {
             Client::S3(s3) => s3.read(object, &range),
+            Client::Azure(azure) => azure.read(object, &range),
         };
         result.map_err(|failure| failure.of(format_args!("reading {}", shown(&object.key))))
     }
@@ -102,6 +108,7 @@ impl Store {
     fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {
         let result = match &self.client {
             Client::S3(s3) => s3.page(prefix, token, most),
+            Client::Azure(azure) => azure.page(prefix, token, most),
         };
         result.map_err(|failure| failure.of(format_args!("listing {}", shown(prefix))))
     }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
+
 use super::failure::Failure;
 use crate::config::STORE_TOKEN_RESERVE;
 
@@ -54,6 +56,19 @@ impl<T: Clone> Cached<T> {
     pub(super) fn forget(&self) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// A token and its life, of the JSON that OAuth's servers give (RFC 6749 §5.1).
+pub(super) fn parse(answer: &str) -> Result<(String, Duration), Failure> {
+    // The answer holds the token, so not a word of it is quoted.
+    let given: Given = serde_json::from_str(answer).map_err(|_| Failure::transient("the answer holds no token"))?;
+    Ok((given.access_token, Duration::from_secs(given.expires_in)))
+}
+
+#[derive(Deserialize)]
+struct Given {
+    access_token: String,
+    expires_in: u64,
 }
 
 /// What a server says of a token's life is believed up to a day.
@@ -114,6 +129,15 @@ mod tests {
         assert_eq!(token.current(START, fetch("a", 3600)).unwrap(), "a");
         token.forget();
         assert_eq!(token.current(START, fetch("b", 3600)).unwrap(), "b");
+    }
+
+    #[test]
+    fn a_servers_answer_is_read_and_garbage_not_quoted() {
+        let answer = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"ya29.x"}"#;
+        assert_eq!(parse(answer), Ok(("ya29.x".to_owned(), seconds(3599))));
+        for answer in ["", "{}", r#"{"access_token":"secret"}"#, r#"{"access_token":"secret","expires_in":-1}"#] {
+            assert_eq!(parse(answer), Err(Failure::transient("the answer holds no token")), "{answer}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
 
-from s3 import S3  # noqa: E402
+from azurite import Azure  # noqa: E402
+from motoserver import S3  # noqa: E402
 
 
 def pytest_configure():
@@ -80,7 +81,15 @@ def s3():
         yield store
 
 
-@pytest.fixture(params=["s3"])
+@pytest.fixture(scope="session")
+def azure():
+    if not os.access(os.environ.get("AZURITE", ""), os.X_OK):
+        pytest.skip("Azurite is not installed: it needs Node and npm")
+    with Azure() as store:
+        yield store
+
+
+@pytest.fixture(params=["s3", "azure"])
 def place(request):
     """An empty bucket of each store in turn."""
     store = request.getfixturevalue(request.param)
