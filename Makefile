@@ -12,6 +12,10 @@ MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
 # What tests/logger reads parquet with.
 LOGGER_PACKAGES := $(TARGET)/logger-packages
 LOGGER_READY := $(LOGGER_PACKAGES)/requirements.txt
+# moto's packages, which do not go with the KServe SDK's either.
+STORES := $(TARGET)/stores
+STORES_READY := $(STORES)/venv/requirements.txt
+AZURITE := $(STORES)/azurite/node_modules/.bin/azurite-blob
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -45,7 +49,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-logger image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-stores test-logger image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -81,6 +85,13 @@ test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by
 	MARSHALLER_EXAMPLE=$(TARGET)/debug/examples/marshaller PYTHONPATH=$(LOGGER_PACKAGES) \
 	$(PYTHON) -m pytest --quiet tests/logger $(PYTEST)
 
+# Only some of them: make test-stores PYTEST='-k range'
+.PHONY: test-stores
+test-stores: $(STORES_READY) $(AZURITE) ## the object-store clients against moto's S3 and Azurite
+	cargo build --locked --example store
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) \
+	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
+
 .PHONY: test-deploy
 test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert
 	@.ci/tools prometheus
@@ -103,6 +114,19 @@ $(VENV_READY): tests/real/requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--only-binary :all: --requirement $<
 	cp $< $@
+
+$(STORES_READY): tests/stores/requirements.txt
+	python3 -m venv --clear $(STORES)/venv
+	$(STORES)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --requirement $<
+	cp $< $@
+
+# All of its packages are in the list, with their hashes; none may run a script of its own here.
+$(AZURITE): tests/stores/package.json tests/stores/package-lock.json
+	@command -v npm >/dev/null || echo "not installed and not installable here: npm" >&2
+	mkdir -p $(STORES)/azurite && cp $^ $(STORES)/azurite
+	! command -v npm >/dev/null || npm ci --prefix $(STORES)/azurite --ignore-scripts --omit=dev --no-audit --no-fund --silent
+	@touch -c $@
 
 $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	rm -rf $(MLSERVER)

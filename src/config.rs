@@ -7,9 +7,11 @@
 
 mod logger;
 mod marshal;
+mod storage;
 
 pub use self::logger::*;
 pub use self::marshal::*;
+pub use self::storage::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;

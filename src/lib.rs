@@ -12,6 +12,7 @@
 //! | [`proxy`] | the data plane: listeners, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
 //! | `logger` | payloads as CloudEvents: captured as they pass, delivered with retries |
+//! | [`storage`] | object stores: S3, Google Cloud Storage, Azure Blob |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
@@ -104,3 +105,4 @@ pub mod http1;
 pub mod logger;
 mod ops;
 pub mod proxy;
+pub mod storage;

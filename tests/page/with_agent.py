@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
 
-from conftest import Process, accepts, reserve_port  # noqa: E402
+from support import Process, accepts, reserve_port  # noqa: E402
 
 BODY = json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]]})
 TYPE = {"Content-Type": "application/json"}

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import STOP_DEADLINE, Process, accepts, exchange, reserve_port
+from conftest import STOP_DEADLINE, exchange
 from sklearn.datasets import load_iris
+from support import Process, accepts, reserve_port
 
 JSON = {"Content-Type": "application/json"}
 FLOWERS = load_iris().data.tolist()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import Handler
+from support import Handler
 
 SIZE = 2 * 1024 * 1024
 

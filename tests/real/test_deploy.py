@@ -3,7 +3,8 @@
 import sys
 
 import pytest
-from conftest import HERE, Handler, exchange, wait_until
+from conftest import HERE, exchange
+from support import Handler, wait_until
 
 sys.path.insert(0, str(HERE.parent / "deploy"))
 import manifests  # noqa: E402

@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import exchange, reserve_port, wait_until
+from conftest import exchange
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
+from support import reserve_port, wait_until
 from test_model_server import FLOWERS
 
 README = Path(__file__).parents[2] / "README.md"

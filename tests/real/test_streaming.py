@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Handler, exchange, wait_until
+from conftest import exchange
+from support import Handler, wait_until
 
 GIBIBYTE = 1024 * 1024 * 1024
 PIECE = 1024 * 1024

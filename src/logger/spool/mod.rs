@@ -10,9 +10,9 @@
 //! that was not stays with it in its segment, so the folder has a limit of its own. An event that finds no place on the
 //! disk is delivered all the same, and counted: what it loses is the restart.
 //!
-//! Not here: the format ([`record`]), files ([`segment`]).
+//! Not here: the format ([`entry`]), files ([`segment`]).
 
-mod record;
+mod entry;
 pub(super) mod segment;
 
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, never, select};
 use log::Level;
 
-use self::record::Record;
+use self::entry::Entry;
 use self::segment::{Folder, Found, Reader, Segment, Writer};
 use super::event::Event;
 use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
@@ -52,7 +52,7 @@ pub(crate) struct Keeper {
     old: VecDeque<Arc<Segment>>,
     reader: Option<Reader>,
     /// An event that was read and waits for room.
-    read: Option<Box<Record>>,
+    read: Option<Box<Entry>>,
     output: Vec<u8>,
     notices: Arc<Notices>,
     accepted: Arc<TapMetrics>,
@@ -122,7 +122,7 @@ impl Keeper {
         while self.events.is_empty() && !self.has_begun_to_end() {
             if self.read.is_none() {
                 match self.next_old() {
-                    Some(record) => self.read = Some(record),
+                    Some(entry) => self.read = Some(entry),
                     None => return false,
                 }
             }
@@ -130,15 +130,15 @@ impl Keeper {
             if self.room.wait() {
                 return true;
             }
-            if let (Some(record), Some(reader)) = (self.read.take(), &self.reader) {
+            if let (Some(entry), Some(reader)) = (self.read.take(), &self.reader) {
                 let mut held = self.room.hold();
-                let bytes = record.payload.len() + Event::overhead(&record.id, &record.metadata, &record.content_type);
+                let bytes = entry.payload.len() + Event::overhead(&entry.id, &entry.metadata, &entry.content_type);
                 // Half of the room may be less than one event.
                 if !held.grow(bytes) && self.room.bytes() > 0 {
-                    self.read = Some(record);
+                    self.read = Some(entry);
                     return true;
                 }
-                let event = record.event(held, &reader.segment);
+                let event = entry.event(held, &reader.segment);
                 self.metrics.replayed.count();
                 self.accepted.accepted.count(event.of);
                 self.hand_on(vec![event]);
@@ -151,7 +151,7 @@ impl Keeper {
         self.ending.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    fn next_old(&mut self) -> Option<Box<Record>> {
+    fn next_old(&mut self) -> Option<Box<Entry>> {
         loop {
             if self.reader.is_none() {
                 let segment = self.old.pop_front()?;
@@ -163,7 +163,7 @@ impl Keeper {
             }
             let reader = self.reader.as_mut()?;
             match reader.next() {
-                Ok(Found::Event(record)) => return Some(record),
+                Ok(Found::Event(entry)) => return Some(entry),
                 Ok(Found::End) => reader.segment.may_go(),
                 Ok(Found::Torn(bytes)) => {
                     log::warn!("{}: the last {bytes} bytes are no events", reader.segment.name());
@@ -181,7 +181,7 @@ impl Keeper {
     /// Writes events and hands them on.
     fn keep(&mut self, mut events: Vec<Event>) {
         self.output.clear();
-        events.iter().for_each(|event| record::write(&mut self.output, event));
+        events.iter().for_each(|event| entry::write(&mut self.output, event));
         match self.append() {
             Ok(segment) => events.iter_mut().for_each(|event| event.segment = Some(Arc::clone(&segment))),
             Err(why) => events.iter().for_each(|_| self.metrics.unspooled.count(why)),
@@ -232,7 +232,7 @@ impl Keeper {
     }
 }
 
-impl Record {
+impl Entry {
     fn event(self, held: crate::ops::budget::Held, segment: &Arc<Segment>) -> Event {
         Event {
             of: self.of,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::record::{self, PREFIX, Record};
+use super::entry::{self, Entry, PREFIX};
 
 /// A file with events that are not all done.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(super) struct Reader {
 
 /// What reading has found.
 pub(super) enum Found {
-    Event(Box<Record>),
+    Event(Box<Entry>),
     /// The rest, so many bytes, is no events: a crash has cut the last, or the disk has changed one.
     Torn(u64),
     End,
@@ -107,11 +107,11 @@ impl Folder {
 }
 
 impl Writer {
-    /// Appends records.
-    pub(super) fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        self.file.write_all(records)?;
-        self.segment.bytes.fetch_add(records.len() as u64, Ordering::Relaxed);
-        self.segment.total.fetch_add(records.len() as u64, Ordering::Relaxed);
+    /// Appends entries.
+    pub(super) fn append(&mut self, entries: &[u8]) -> io::Result<()> {
+        self.file.write_all(entries)?;
+        self.segment.bytes.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.segment.total.fetch_add(entries.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -167,13 +167,13 @@ impl Reader {
         let mut prefix = [0; PREFIX];
         self.file.read_exact(&mut prefix)?;
         let body = self.left - PREFIX as u64;
-        let Some((length, sum)) = record::prefix(prefix).filter(|(length, _)| *length as u64 <= body) else {
+        let Some((length, sum)) = entry::prefix(prefix).filter(|(length, _)| *length as u64 <= body) else {
             return Ok(Found::Torn(self.left));
         };
         let mut content = vec![0; length];
         self.file.read_exact(&mut content)?;
-        let Some(record) = record::read(&content, sum) else { return Ok(Found::Torn(self.left)) };
+        let Some(entry) = entry::read(&content, sum) else { return Ok(Found::Torn(self.left)) };
         self.left = body - length as u64;
-        Ok(Found::Event(Box::new(record)))
+        Ok(Found::Event(Box::new(entry)))
     }
 }

@@ -5,7 +5,7 @@
 //!   content: version u8 | type u8 | status u16 | seconds u64 | nanoseconds u32 | id | content type | metadata | payload
 //! ```
 //!
-//! Numbers are little-endian; each of the last four is its length as u32 and its bytes. A record that a crash cut, or a
+//! Numbers are little-endian; each of the last four is its length as u32 and its bytes. An entry that a crash cut, or a
 //! disk has changed, is none: whoever reads stops there.
 //!
 //! Not here: files ([`super::segment`]).
@@ -17,7 +17,7 @@ use crate::logger::event::{Event, Type};
 
 /// What an event is written as, without the room that it takes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct Entry {
     pub(super) of: Type,
     pub(super) id: String,
     pub(super) time: SystemTime,
@@ -52,7 +52,7 @@ pub(super) fn write(out: &mut Vec<u8>, event: &Event) {
     out[start + 4..start + PREFIX].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// Length and checksum of the content that follows; `None`: no record can be so long.
+/// Length and checksum of the content that follows; `None`: no entry can be so long.
 pub(super) fn prefix(bytes: [u8; PREFIX]) -> Option<(usize, u32)> {
     let [l0, l1, l2, l3, s0, s1, s2, s3] = bytes;
     let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).ok()?;
@@ -60,7 +60,7 @@ pub(super) fn prefix(bytes: [u8; PREFIX]) -> Option<(usize, u32)> {
 }
 
 /// The event with this content; `None`: it is damaged.
-pub(super) fn read(content: &[u8], sum: u32) -> Option<Record> {
+pub(super) fn read(content: &[u8], sum: u32) -> Option<Entry> {
     if crc32fast::hash(content) != sum {
         return None;
     }
@@ -76,7 +76,7 @@ pub(super) fn read(content: &[u8], sum: u32) -> Option<Record> {
         rest = after;
         Some(text.to_vec())
     };
-    let record = Record {
+    let entry = Entry {
         of: if of == 1 { Type::Response } else { Type::Request },
         id: String::from_utf8(text()?).ok()?,
         time,
@@ -85,7 +85,7 @@ pub(super) fn read(content: &[u8], sum: u32) -> Option<Record> {
         status: (status > 0).then_some(status),
         payload: text()?,
     };
-    (version == VERSION && of <= 1 && rest.is_empty()).then_some(record)
+    (version == VERSION && of <= 1 && rest.is_empty()).then_some(entry)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -129,10 +129,10 @@ mod tests {
             write(&mut bytes, &event);
             let (length, sum, content) = split(&bytes);
             assert_eq!(length, content.len());
-            let record = read(content, sum).unwrap();
-            assert_eq!((record.of, &*record.id, record.time), (event.of, &*event.id, event.time));
-            assert_eq!((&*record.content_type, &*record.metadata), (&*event.content_type, &*event.metadata));
-            assert_eq!((record.status, record.payload), (event.status, event.payload));
+            let entry = read(content, sum).unwrap();
+            assert_eq!((entry.of, &*entry.id, entry.time), (event.of, &*event.id, event.time));
+            assert_eq!((&*entry.content_type, &*entry.metadata), (&*event.content_type, &*event.metadata));
+            assert_eq!((entry.status, entry.payload), (event.status, event.payload));
         }
     }
 

@@ -1,0 +1,41 @@
+//! The limits of the object stores' clients.
+
+use std::time::Duration;
+
+/// Time in which a store's kernel must take a connection, and both must agree on TLS. Looking up its name is not in it,
+/// the resolver has limits of its own.
+pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time in which one more byte must come or go: a store that is slow is waited for however large the object is, one that
+/// hangs is not.
+pub const STORE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections that are kept for the next request: as many as there may be threads with requests at once.
+pub const STORE_IDLE_CONNECTIONS: usize = 64;
+
+/// Time that such a connection is kept: S3 closes its side after 20 s or more.
+pub const STORE_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Objects that are asked for with one page of a listing, as many as S3 gives at most.
+pub const STORE_PAGE_OBJECTS: usize = 1000;
+
+/// Bytes of such a page: a thousand keys of 1024 bytes, each byte in three as `%2F`, and about 500 bytes of other things.
+pub const STORE_PAGE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Pages of one listing, ten million objects: a store that says for ever that there is more is not believed.
+pub const STORE_PAGES: usize = 10_000;
+
+/// Bytes of a key, the limit of S3 and of Google; Azure's is 1024 characters.
+pub const STORE_KEY_BYTES: usize = 1024;
+
+/// Bytes of an answer that holds no object and no page: tokens, errors, what a store says about an object it has stored.
+pub const STORE_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// Characters of a reason that a store gives for a failure that are passed on.
+pub const STORE_REASON_CHARS: usize = 300;
+
+/// Time before its end that a token is renewed, as Google's libraries do: it must outlive the request that it is for.
+pub const STORE_TOKEN_RESERVE: Duration = Duration::from_secs(225);
+
+/// Time that a signature by a key is good for: AWS takes clocks that are 15 minutes apart.
+pub const STORE_SIGNATURE_LIFE: Duration = Duration::from_secs(15 * 60);

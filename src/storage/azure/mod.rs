@@ -1,0 +1,190 @@
+//! Azure Blob Storage.
+//!
+//! Not here: uploads in blocks (what the agent stores is small), and the Data Lake's own protocol, whose objects are the
+//! same ones.
+
+mod rights;
+mod sign;
+
+use std::ops::Range;
+use std::time::SystemTime;
+
+use instant_xml::FromXml;
+use ureq::http::{Request, request};
+
+use self::rights::Rights;
+use super::address::Address;
+use super::content::Content;
+use super::environment::Environment;
+use super::failure::{Failure, Kind};
+use super::http::{Http, encode_path, query};
+use super::listing::Page;
+use super::object::{Entry, Object};
+use super::xml;
+use crate::config::{STORE_ANSWER_BYTES, STORE_PAGE_BYTES};
+use crate::ops::tls::Roots;
+
+/// A container.
+#[derive(Debug)]
+pub(super) struct Azure {
+    http: Http,
+    /// Of the account, without a slash at its end: `https://account.blob.core.windows.net`.
+    service: String,
+    container: String,
+    rights: Rights,
+}
+
+/// A request before it is signed.
+struct Ask<'a> {
+    verb: &'static str,
+    /// In the container; none for the container itself.
+    key: Option<&'a str>,
+    query: Vec<(&'a str, &'a str)>,
+    /// Names in lower case.
+    fields: Vec<(&'static str, String)>,
+    length: usize,
+}
+
+impl Azure {
+    pub(super) fn open(
+        address: &Address,
+        host: Option<&str>,
+        sas: Option<&str>,
+        env: Environment<'_>,
+    ) -> Result<Self, String> {
+        let account = host.and_then(|host| host.split('.').next()).map(str::to_owned);
+        let account = account.or_else(|| env.text("AZURE_ACCOUNT_NAME"));
+        let service = match (env.url("AZURE_SERVICE_URL")?, host, &account) {
+            (Some(url), _, _) => url,
+            (None, Some(host), _) => format!("https://{host}"),
+            (None, None, Some(account)) => format!("https://{account}.blob.core.windows.net"),
+            (None, None, None) => {
+                return Err("the URL names no account; AZURE_ACCOUNT_NAME or AZURE_SERVICE_URL may".to_owned());
+            }
+        };
+        let rights = Rights::open(account, sas, env)?;
+        let http = Http::new(&Roots::System, &[&service, rights.address()])?;
+        Ok(Self { http, service, container: address.bucket.clone(), rights })
+    }
+
+    pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let fields = vec![("content-type", content_type.to_owned()), ("x-ms-blob-type", "BlockBlob".to_owned())];
+        let ask = Ask { verb: "PUT", key: Some(key), query: Vec::new(), fields, length: bytes.len() };
+        self.with_rights(ask, |request| self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop))
+    }
+
+    pub(super) fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {
+        let most = most.to_string();
+        let mut query = vec![("comp", "list"), ("maxresults", &most), ("prefix", prefix), ("restype", "container")];
+        query.extend(token.map(|token| ("marker", token)));
+        let ask = Ask { verb: "GET", key: None, query, fields: Vec::new(), length: 0 };
+        self.with_rights(ask, |request| page(&self.http.text(request.body(()), STORE_PAGE_BYTES)?))
+    }
+
+    pub(super) fn read(&self, object: &Object, range: &Range<u64>) -> Result<Content, Failure> {
+        let mut fields = vec![("x-ms-range", format!("bytes={}-{}", range.start, range.end - 1))];
+        fields.extend(object.version.clone().map(|version| ("if-match", version)));
+        let ask = Ask { verb: "GET", key: Some(&object.key), query: Vec::new(), fields, length: 0 };
+        self.with_rights(ask, |request| Content::of(self.http.send(request.body(()))?, object, range))
+    }
+
+    /// Does it with a request that may; a token that was refused is not used again.
+    fn with_rights<T>(
+        &self,
+        mut ask: Ask<'_>,
+        act: impl FnOnce(request::Builder) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let now = SystemTime::now();
+        ask.fields.push(("x-ms-date", sign::date(now)));
+        ask.fields.push(("x-ms-version", VERSION.to_owned()));
+        let key = ask.key.map(|key| format!("/{}", encode_path(key))).unwrap_or_default();
+        let url = format!("{}/{}{key}", self.service, self.container);
+        if let Some(field) = self.rights.field(&self.http, &url, &ask, now)? {
+            ask.fields.push(("authorization", field));
+        }
+        let signature = self.rights.signature();
+        let parts: Vec<String> =
+            [query(&ask.query), signature.to_owned()].into_iter().filter(|part| !part.is_empty()).collect();
+        let mut request = Request::builder().method(ask.verb).uri(format!("{url}?{}", parts.join("&")));
+        for (name, value) in ask.fields {
+            request = request.header(name, value);
+        }
+        act(request).map_err(|failure| match (failure.kind, failure.status.map(|status| status.as_u16())) {
+            (_, Some(401)) if self.rights.forget() => Failure { kind: Kind::Transient { after: None }, ..failure },
+            (Kind::Refused, _) if self.rights.are_nobodys() => failure.and("no Azure credentials are set"),
+            _ => failure,
+        })
+    }
+}
+
+/// Of the protocol: the first that says which names are percent-encoded in a listing is 2021-02-12.
+const VERSION: &str = "2021-12-02";
+
+#[derive(FromXml)]
+#[xml(rename = "EnumerationResults")]
+struct Results {
+    blobs: Option<Blobs>,
+    #[xml(rename = "NextMarker")]
+    next: Option<String>,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "Blobs")]
+struct Blobs {
+    blobs: Vec<Blob>,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "Blob")]
+struct Blob {
+    name: Name,
+    properties: Properties,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "Name")]
+struct Name {
+    /// Of names with characters that XML does not have.
+    #[xml(attribute, rename = "Encoded")]
+    is_encoded: Option<bool>,
+    #[xml(direct)]
+    text: String,
+}
+
+#[derive(FromXml)]
+#[xml(rename = "Properties")]
+struct Properties {
+    #[xml(rename = "Etag")]
+    etag: Option<String>,
+    #[xml(rename = "Content-Length")]
+    size: Option<u64>,
+    /// `directory` for the folders of an account that has real ones.
+    #[xml(rename = "ResourceType")]
+    kind: Option<String>,
+}
+
+/// A page of a listing.
+fn page(document: &str) -> Result<Page, Failure> {
+    let results: Results = xml::parse(document.trim_start_matches('\u{feff}'), "EnumerationResults")?;
+    let mut entries = Vec::new();
+    for Blob { name, properties } in results.blobs.map(|blobs| blobs.blobs).unwrap_or_default() {
+        if properties.kind.as_deref() == Some("directory") {
+            continue;
+        }
+        let size = properties.size.ok_or_else(|| Failure::transient("the listing has an object without a size"))?;
+        let key = match name.is_encoded {
+            Some(true) => percent_encoding::percent_decode_str(&name.text).decode_utf8_lossy().into_owned(),
+            _ => name.text,
+        };
+        entries.push(Entry { key, size, version: properties.etag.map(quoted), crc32c: None });
+    }
+    Ok(Page { entries, next: results.next.filter(|next| !next.is_empty()) })
+}
+
+/// An entity tag as fields have it (RFC 9110 §8.8.3); listings leave the quotes out.
+fn quoted(tag: String) -> String {
+    if tag.ends_with('"') { tag } else { format!("\"{tag}\"") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Requests to a store by ureq, with ureq's own ideas turned off: no proxy from the environment, no redirects (none of
+//! the stores needs one, and a signature is for one address), no status that is an error of the transport.
+//!
+//! Limits are of two kinds: the time in which a connection must stand, and the time in which one more byte must move.
+//! There is none for a whole body, since an object may have any size.
+//!
+//! Not here: what is asked for, credentials, attempts after the first.
+
+use std::io::Read as _;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use ureq::http::{Request, Response};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, AsSendBody, Body};
+
+use super::failure::Failure;
+use crate::config::{
+    STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT, STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_STALL_TIMEOUT,
+};
+use crate::ops::tls::{self, Roots};
+
+/// A client with its connections.
+#[derive(Debug)]
+pub(super) struct Http {
+    agent: Agent,
+}
+
+impl Http {
+    /// A client for these addresses; roots are needed only if one of them uses TLS.
+    pub(super) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
+        let uses_tls = addresses.iter().any(|address| address.starts_with("https:"));
+        let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
+        let config = Agent::config_builder()
+            .proxy(None)
+            .tls_config(tls)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .accept_encoding("")
+            .user_agent(USER_AGENT)
+            .timeout_connect(Some(STORE_CONNECT_TIMEOUT))
+            .timeout_per_read(Some(STORE_STALL_TIMEOUT))
+            .timeout_per_write(Some(STORE_STALL_TIMEOUT))
+            .max_idle_connections(STORE_IDLE_CONNECTIONS)
+            .max_idle_connections_per_host(STORE_IDLE_CONNECTIONS)
+            .max_idle_age(STORE_IDLE_TIMEOUT)
+            .build();
+        Ok(Self { agent: Agent::new_with_config(config) })
+    }
+
+    /// Sends a request; an answer that is not a success is a failure.
+    pub(super) fn send<B: AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+    ) -> Result<Response<Body>, Failure> {
+        // Keys and names are percent-encoded, so what is left is a field's value from the environment or a request.
+        let request =
+            request.map_err(|_| Failure::refused("a credential or a content type can't be sent in a field"))?;
+        let response = self.agent.run(request).map_err(|error| Failure::of_transport(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (head, body) = response.into_parts();
+        // Whatever comes of a document that breaks off.
+        let mut document = Vec::new();
+        let _ = body.into_reader().take(STORE_ANSWER_BYTES).read_to_end(&mut document);
+        Err(Failure::of_answer(head.status, &head.headers, &String::from_utf8_lossy(&document)))
+    }
+
+    /// Sends a request for a short text.
+    pub(super) fn text<B: AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+        limit: u64,
+    ) -> Result<String, Failure> {
+        let response = self.send(request)?;
+        let mut bytes = Vec::new();
+        // One more than allowed, as a body of just that length is one.
+        let mut reader = response.into_body().into_reader().take(limit + 1);
+        reader.read_to_end(&mut bytes).map_err(|error| Failure::of_io(&error))?;
+        if bytes.len() as u64 > limit {
+            return Err(Failure::transient(format!("an answer of over {limit} bytes")));
+        }
+        String::from_utf8(bytes).map_err(|_| Failure::transient("an answer that is not UTF-8"))
+    }
+}
+
+const USER_AGENT: &str = concat!("kserve-agent/", env!("CARGO_PKG_VERSION"));
+
+/// What a URL's path keeps as it is: the unreserved characters and the slash (RFC 3986 §2.3, §3.3).
+const PATH: &AsciiSet = &VALUE.remove(b'/');
+/// What a query's value keeps.
+const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a key for a path, whose segments stay segments.
+pub(super) fn encode_path(text: &str) -> String {
+    utf8_percent_encode(text, PATH).to_string()
+}
+
+/// Percent-encodes a value for a query or a form, or one segment of a path.
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, VALUE).to_string()
+}
+
+/// A query or a form of these pairs.
+pub(super) fn query(pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    pairs.join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_key_holds_stays_in_its_place() {
+        assert_eq!(encode_path("a b/ü?#%2F&=+~.txt"), "a%20b/%C3%BC%3F%23%252F%26%3D%2B~.txt");
+        assert_eq!(encode("a/b c"), "a%2Fb%20c");
+        assert_eq!(query(&[("prefix", "a&b=c/"), ("n", "1")]), "prefix=a%26b%3Dc%2F&n=1");
+    }
+
+    #[test]
+    fn without_tls_no_roots_are_needed() {
+        let nowhere = Roots::File("/nowhere.pem".into());
+        assert!(Http::new(&nowhere, &["http://h"]).is_ok());
+        assert!(Http::new(&nowhere, &["http://h", "https://h"]).unwrap_err().starts_with("/nowhere.pem: "));
+    }
+}

@@ -1,0 +1,163 @@
+//! Amazon S3 and what speaks its language: MinIO, Ceph and others.
+//!
+//! `rusty-s3` signs, so a request's rights are in its URL (a "presigned" one), good for a quarter of an hour and for that
+//! request only.
+//!
+//! Not here: uploads in parts (what the agent stores is small), and finding out a bucket's region, which the store's
+//! message names when it is another.
+
+mod keys;
+
+use std::ops::Range;
+
+use rusty_s3::actions::{ListObjectsV2, S3Action as _};
+use rusty_s3::{Bucket, Credentials, UrlStyle};
+use ureq::http::Request;
+
+use self::keys::Keys;
+use super::content::Content;
+use super::environment::Environment;
+use super::failure::{Failure, Kind};
+use super::http::Http;
+use super::listing::Page;
+use super::object::{Entry, Object};
+use super::xml;
+use crate::config::{STORE_ANSWER_BYTES, STORE_PAGE_BYTES, STORE_SIGNATURE_LIFE};
+use crate::ops::tls::Roots;
+
+/// A bucket.
+#[derive(Debug)]
+pub(super) struct S3 {
+    http: Http,
+    bucket: Bucket,
+    keys: Keys,
+}
+
+impl S3 {
+    pub(super) fn open(name: &str, env: Environment<'_>) -> Result<Self, String> {
+        let region = region(env);
+        let place = place(name, &region, env)?;
+        let keys = Keys::open(&region, env)?;
+        let roots = match (env.switch("S3_VERIFY_SSL")?, env.text("AWS_CA_BUNDLE")) {
+            (Some(false), _) => Roots::Unverified,
+            (_, Some(file)) => Roots::File(file.into()),
+            (_, None) => Roots::System,
+        };
+        let http = Http::new(&roots, &[&place.endpoint, keys.address()]).map_err(|error| match roots {
+            Roots::File(_) => format!("AWS_CA_BUNDLE: {error}"),
+            _ => error,
+        })?;
+        let endpoint = place.endpoint.parse().map_err(|_| wrong_endpoint())?;
+        let bucket = Bucket::new(endpoint, place.style, name.to_owned(), region).map_err(|_| {
+            format!(
+                "the bucket {name:?} can't be part of a host's name; S3_USER_VIRTUAL_BUCKET=false puts it in the path"
+            )
+        })?;
+        Ok(Self { http, bucket, keys })
+    }
+
+    pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+        self.with_keys(|keys| {
+            let url = self.bucket.put_object(keys, key).sign(STORE_SIGNATURE_LIFE);
+            let request = Request::put(url.as_str()).header("content-type", content_type).body(bytes);
+            self.http.text(request, STORE_ANSWER_BYTES).map(drop)
+        })
+    }
+
+    pub(super) fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {
+        self.with_keys(|keys| {
+            let mut list = self.bucket.list_objects_v2(keys);
+            list.with_prefix(prefix);
+            list.with_max_keys(most);
+            if let Some(token) = token {
+                list.with_continuation_token(token);
+            }
+            let url = list.sign(STORE_SIGNATURE_LIFE);
+            page(&self.http.text(Request::get(url.as_str()).body(()), STORE_PAGE_BYTES)?)
+        })
+    }
+
+    pub(super) fn read(&self, object: &Object, range: &Range<u64>) -> Result<Content, Failure> {
+        self.with_keys(|keys| {
+            let url = self.bucket.get_object(keys, &object.key).sign(STORE_SIGNATURE_LIFE);
+            let mut request =
+                Request::get(url.as_str()).header("range", format!("bytes={}-{}", range.start, range.end - 1));
+            if let Some(version) = &object.version {
+                request = request.header("if-match", version);
+            }
+            Content::of(self.http.send(request.body(()))?, object, range)
+        })
+    }
+
+    /// Does it with keys that are good; those that were refused for their age are not used again.
+    fn with_keys<T>(&self, act: impl FnOnce(Option<&Credentials>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let keys = self.keys.current(&self.http)?;
+        act(keys.as_ref()).map_err(|failure| {
+            if failure.reason.contains("ExpiredToken") && self.keys.forget() {
+                return Failure { kind: Kind::Transient { after: None }, ..failure };
+            }
+            match (failure.kind, &keys) {
+                (Kind::Refused, None) => failure.and("no AWS credentials are set"),
+                _ => failure,
+            }
+        })
+    }
+}
+
+/// A page of a listing.
+fn page(document: &str) -> Result<Page, Failure> {
+    let response = xml::read(document, "ListBucketResult", ListObjectsV2::parse_response)?;
+    let mut entries = Vec::with_capacity(response.contents.len());
+    for object in response.contents {
+        let size = object.size.ok_or_else(|| Failure::transient("the listing has an object without a size"))?;
+        entries.push(Entry { key: object.key, size, version: object.etag, crc32c: None });
+    }
+    Ok(Page { entries, next: response.next_continuation_token })
+}
+
+/// `AWS_DEFAULT_REGION` is what KServe's secret sets, and so the bucket's; `AWS_REGION` is also set by EKS, to the
+/// cluster's.
+fn region(env: Environment<'_>) -> String {
+    env.text("AWS_DEFAULT_REGION").or_else(|| env.text("AWS_REGION")).unwrap_or_else(|| "us-east-1".to_owned())
+}
+
+/// Where requests go.
+#[derive(Debug)]
+struct Place {
+    endpoint: String,
+    style: UrlStyle,
+}
+
+/// The endpoint, and whether the bucket is in its host's name, as AWS wants it, or in the path, as other stores do unless
+/// `S3_USER_VIRTUAL_BUCKET` says otherwise.
+fn place(bucket: &str, region: &str, env: Environment<'_>) -> Result<Place, String> {
+    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    // KServe's controller sets this one for every secret; in other regions than the first it only redirects.
+    let given = env.url("AWS_ENDPOINT_URL")?.filter(|url| url != "https://s3.amazonaws.com");
+    let is_virtual = env.switch("S3_USER_VIRTUAL_BUCKET")?;
+    let is_accelerated = env.switch("S3_USE_ACCELERATE")?.unwrap_or(false);
+    let is_aws = given.as_ref().is_none_or(|url| url.contains(".amazonaws.com"));
+    let endpoint = match given {
+        Some(_) if is_accelerated => {
+            return Err("S3_USE_ACCELERATE: only without AWS_ENDPOINT_URL, it is a service of AWS".to_owned());
+        }
+        Some(url) => url,
+        None if is_accelerated => format!("https://s3-accelerate.{domain}"),
+        None => format!("https://s3.{region}.{domain}"),
+    };
+    // A certificate for `*.s3.…` does not cover two labels.
+    let is_label = !bucket.contains(['.', '_']) && !bucket.contains(|c: char| c.is_ascii_uppercase());
+    let style =
+        if is_virtual.unwrap_or(is_aws && is_label) || is_accelerated { UrlStyle::VirtualHost } else { UrlStyle::Path };
+    if endpoint.parse::<url::Url>().is_err() {
+        return Err(wrong_endpoint());
+    }
+    Ok(Place { endpoint, style })
+}
+
+fn wrong_endpoint() -> String {
+    "AWS_DEFAULT_REGION or AWS_REGION: it can't be part of a host's name".to_owned()
+}
+
+#[cfg(test)]
+mod tests;

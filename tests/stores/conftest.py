@@ -1,0 +1,97 @@
+"""Real stores, and the agent's client for them as the program `examples/store.rs`.
+
+`STORE_EXAMPLE` names that program, `AZURITE` and `FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores`
+sets all of them. S3 is moto, from the same environment as pytest.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
+
+from azurite import Azure  # noqa: E402
+from motoserver import S3  # noqa: E402
+
+
+def pytest_configure():
+    path = os.environ.get("STORE_EXAMPLE")
+    if not path or not os.access(path, os.X_OK):
+        raise pytest.UsageError(f"STORE_EXAMPLE={path} is not a program that can be run; `make test-stores` sets it")
+
+
+@dataclass
+class Outcome:
+    """What the program has said."""
+
+    code: int
+    output: bytes
+    errors: str
+
+    @property
+    def paths(self):
+        """Of a listing."""
+        return [line.split("\t")[1].strip('"') for line in self.output.decode().splitlines()]
+
+
+@dataclass
+class Client:
+    """The program, with an environment of its own: no credentials of whoever runs the tests."""
+
+    env: dict = field(default_factory=dict)
+
+    def start(self, *arguments, **env):
+        return subprocess.Popen(
+            [os.environ["STORE_EXAMPLE"], *map(str, arguments)],
+            env={"PATH": os.environ["PATH"], **self.env, **{name: text for name, text in env.items() if text}},
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *arguments, **env):
+        program = self.start(*arguments, **env)
+        output, errors = program.communicate(timeout=50)
+        return Outcome(program.returncode, output, errors.decode())
+
+    def ok(self, *arguments, **env):
+        outcome = self.run(*arguments, **env)
+        assert outcome.code == 0, outcome.errors
+        return outcome
+
+
+@dataclass
+class Place:
+    """A bucket of a store that runs, and the client with the right to use it."""
+
+    store: Any
+    client: Client
+    url: str
+
+
+@pytest.fixture(scope="session")
+def s3():
+    with S3() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def azure():
+    if not os.access(os.environ.get("AZURITE", ""), os.X_OK):
+        pytest.skip("Azurite is not installed: it needs Node and npm")
+    with Azure() as store:
+        yield store
+
+
+@pytest.fixture(params=["s3", "azure"])
+def place(request):
+    """An empty bucket of each store in turn."""
+    store = request.getfixturevalue(request.param)
+    bucket = store.make_bucket()
+    return Place(store, Client(store.env), store.url(bucket))
