@@ -16,6 +16,7 @@ LOGGER_READY := $(LOGGER_PACKAGES)/requirements.txt
 STORES := $(TARGET)/stores
 STORES_READY := $(STORES)/venv/requirements.txt
 AZURITE := $(STORES)/azurite/node_modules/.bin/azurite-blob
+FAKE_GCS_SERVER := $(STORES)/bin/fake-gcs-server
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -87,9 +88,10 @@ test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by
 
 # Only some of them: make test-stores PYTEST='-k range'
 .PHONY: test-stores
-test-stores: $(STORES_READY) $(AZURITE) ## the object-store clients against moto's S3 and Azurite
+test-stores: $(STORES_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## the object-store clients against moto's S3, Azurite and fake-gcs-server
 	cargo build --locked --example store
 	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) \
+	FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
 
 .PHONY: test-deploy
@@ -126,6 +128,12 @@ $(AZURITE): tests/stores/package.json tests/stores/package-lock.json
 	@command -v npm >/dev/null || echo "not installed and not installable here: npm" >&2
 	mkdir -p $(STORES)/azurite && cp $^ $(STORES)/azurite
 	! command -v npm >/dev/null || npm ci --prefix $(STORES)/azurite --ignore-scripts --omit=dev --no-audit --no-fund --silent
+	@touch -c $@
+
+# The module's own list has the hashes of all that it is made of.
+$(FAKE_GCS_SERVER): tests/stores/fake-gcs-server.version
+	@command -v go >/dev/null || echo "not installed and not installable here: go" >&2
+	! command -v go >/dev/null || GOBIN=$(dir $@) go install github.com/fsouza/fake-gcs-server@$$(cat $<)
 	@touch -c $@
 
 $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)

@@ -39,3 +39,6 @@ pub const STORE_TOKEN_RESERVE: Duration = Duration::from_secs(225);
 
 /// Time that a signature by a key is good for: AWS takes clocks that are 15 minutes apart.
 pub const STORE_SIGNATURE_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// Time after which Google's metadata server is looked for again where there was none.
+pub const STORE_METADATA_RETRY: Duration = Duration::from_secs(60);

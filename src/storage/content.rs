@@ -24,9 +24,21 @@ impl Content {
         Self { body: None, left: 0 }
     }
 
-    /// Of an answer, if it is that range of that object and not something else.
-    pub(super) fn of(response: Response<Body>, object: &Object, range: &Range<u64>) -> Result<Self, Failure> {
+    /// Of an answer, if it is that range of that version of the object and not something else. `version_field` is the
+    /// field with the version: not every store knows the condition that it was asked with, but all say what they send.
+    pub(super) fn of(
+        response: Response<Body>,
+        object: &Object,
+        range: &Range<u64>,
+        version_field: &str,
+    ) -> Result<Self, Failure> {
         let is_whole = *range == (0..object.size);
+        let given = response.headers().get(version_field).and_then(|value| value.to_str().ok());
+        if let (Some(given), Some(listed)) = (given, &object.version)
+            && given != listed
+        {
+            return Err(Failure::changed("another version than was listed"));
+        }
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let given = response.headers().get("content-range").and_then(|value| value.to_str().ok());
@@ -118,24 +130,24 @@ mod tests {
     #[test]
     fn a_range_is_read_to_its_end() {
         let response = answer(206, &[("content-range", "bytes 2-6/10")], "cdefg");
-        assert_eq!(read(Content::of(response, &object(10), &(2..7))), Ok("cdefg".to_owned()));
+        assert_eq!(read(Content::of(response, &object(10), &(2..7), "etag")), Ok("cdefg".to_owned()));
         assert_eq!(read(Ok(Content::empty())), Ok(String::new()));
     }
 
     #[test]
     fn a_whole_object_may_come_without_being_called_a_range() {
-        assert_eq!(read(Content::of(answer(200, &[], "abc"), &object(3), &(0..3))), Ok("abc".to_owned()));
-        let failure = read(Content::of(answer(200, &[], "abc"), &object(10), &(2..5))).unwrap_err();
+        assert_eq!(read(Content::of(answer(200, &[], "abc"), &object(3), &(0..3), "etag")), Ok("abc".to_owned()));
+        let failure = read(Content::of(answer(200, &[], "abc"), &object(10), &(2..5), "etag")).unwrap_err();
         assert_eq!((failure.kind, failure.reason.as_str()), (Kind::Refused, "no range but 200 OK"));
     }
 
     #[test]
     fn a_body_that_ends_early_or_late_is_a_failure() {
         let short = answer(206, &[("content-range", "bytes 0-4/10")], "abc");
-        let failure = read(Content::of(short, &object(10), &(0..5))).unwrap_err();
+        let failure = read(Content::of(short, &object(10), &(0..5), "etag")).unwrap_err();
         assert_eq!(failure, Failure::transient("the connection ended 2 bytes early"));
         let long = answer(206, &[("content-range", "bytes 0-1/10")], "abc");
-        let failure = read(Content::of(long, &object(10), &(0..2))).unwrap_err();
+        let failure = read(Content::of(long, &object(10), &(0..2), "etag")).unwrap_err();
         assert_eq!(failure, Failure::transient("more bytes than were asked for"));
     }
 
@@ -144,18 +156,30 @@ mod tests {
         for (status, fields, bytes) in
             [(206, &[("content-range", "bytes 0-1/11")][..], "ab"), (206, &[("content-range", "bytes 0-0/1")], "a")]
         {
-            let failure = Content::of(answer(status, fields, bytes), &object(10), &(0..2)).unwrap_err();
+            let failure = Content::of(answer(status, fields, bytes), &object(10), &(0..2), "etag").unwrap_err();
             assert_eq!(failure.kind, Kind::Changed, "{failure}");
         }
-        let failure = Content::of(answer(200, &[], "abc"), &object(2), &(0..2)).unwrap_err();
+        let failure = Content::of(answer(200, &[], "abc"), &object(2), &(0..2), "etag").unwrap_err();
         assert_eq!(failure.reason, "has 3 bytes, not 2 as it was listed");
+    }
+
+    #[test]
+    fn another_version_is_not_taken() {
+        let fields = [("content-range", "bytes 0-1/10"), ("etag", "\"new\"")];
+        let mut object = object(10);
+        assert!(Content::of(answer(206, &fields, "ab"), &object, &(0..2), "etag").is_ok(), "listed without one");
+        object.version = Some("\"new\"".to_owned());
+        assert!(Content::of(answer(206, &fields, "ab"), &object, &(0..2), "etag").is_ok());
+        object.version = Some("\"old\"".to_owned());
+        let failure = Content::of(answer(206, &fields, "ab"), &object, &(0..2), "etag").unwrap_err();
+        assert_eq!(failure.kind, Kind::Changed);
     }
 
     #[test]
     fn another_range_is_not_taken() {
         for range in ["bytes 1-2/10", "bytes 0-1/*", "bytes */10", "0-1/10", "bytes 0-1/+10", ""] {
             let response = answer(206, &[("content-range", range)], "ab");
-            let failure = Content::of(response, &object(10), &(0..2)).unwrap_err();
+            let failure = Content::of(response, &object(10), &(0..2), "etag").unwrap_err();
             assert_eq!(failure, Failure::transient("another range than was asked for"), "{range}");
         }
     }

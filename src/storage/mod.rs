@@ -12,6 +12,7 @@ mod azure;
 mod content;
 mod environment;
 mod failure;
+mod gcs;
 mod http;
 mod listing;
 mod object;
@@ -26,6 +27,7 @@ use self::azure::Azure;
 pub use self::content::Content;
 use self::environment::Environment;
 pub use self::failure::{Failure, Kind};
+use self::gcs::Gcs;
 pub use self::listing::Listing;
 use self::listing::Page;
 pub use self::object::Object;
@@ -43,6 +45,7 @@ pub struct Store {
 #[derive(Debug)]
 enum Client {
     S3(S3),
+    Gcs(Gcs),
     Azure(Azure),
 }
 
@@ -61,8 +64,8 @@ impl Store {
         let env = Environment(env);
         let client = match &address.service {
             Service::S3 => Client::S3(S3::open(&address.bucket, env)?),
+            Service::Gcs => Client::Gcs(Gcs::open(&address.bucket, env)?),
             Service::Azure { host, sas } => Client::Azure(Azure::open(&address, host.as_deref(), sas.as_deref(), env)?),
-            Service::Gcs => return Err("Google's store is not known as yet".to_owned()),
         };
         Ok(Self { address, client })
     }
@@ -80,6 +83,7 @@ impl Store {
         check_key(&key)?;
         let result = match &self.client {
             Client::S3(s3) => s3.put(&key, content_type, bytes),
+            Client::Gcs(gcs) => gcs.put(&key, content_type, bytes),
             Client::Azure(azure) => azure.put(&key, content_type, bytes),
         };
         result.map_err(|failure| failure.of(format_args!("storing {}", shown(&key))))
@@ -99,6 +103,7 @@ impl Store {
         }
         let result = match &self.client {
             Client::S3(s3) => s3.read(object, &range),
+            Client::Gcs(gcs) => gcs.read(object, &range),
             Client::Azure(azure) => azure.read(object, &range),
         };
         result.map_err(|failure| failure.of(format_args!("reading {}", shown(&object.key))))
@@ -108,6 +113,7 @@ impl Store {
     fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {
         let result = match &self.client {
             Client::S3(s3) => s3.page(prefix, token, most),
+            Client::Gcs(gcs) => gcs.page(prefix, token, most),
             Client::Azure(azure) => azure.page(prefix, token, most),
         };
         result.map_err(|failure| failure.of(format_args!("listing {}", shown(prefix))))

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
 
 from azurite import Azure  # noqa: E402
+from fakegcs import Gcs  # noqa: E402
 from motoserver import S3  # noqa: E402
 
 
@@ -89,7 +90,15 @@ def azure():
         yield store
 
 
-@pytest.fixture(params=["s3", "azure"])
+@pytest.fixture(scope="session")
+def gcs():
+    if not os.access(os.environ.get("FAKE_GCS_SERVER", ""), os.X_OK):
+        pytest.skip("fake-gcs-server is not installed: it needs Go")
+    with Gcs() as store:
+        yield store
+
+
+@pytest.fixture(params=["s3", "azure", "gcs"])
 def place(request):
     """An empty bucket of each store in turn."""
     store = request.getfixturevalue(request.param)

@@ -80,7 +80,7 @@ def test_an_object_that_changes_between_two_ranges_is_told(place):
     place.store.write(place.url, "m/big", b"b" * size)
     rest, errors = program.communicate(timeout=50)
     assert rest == b"a" * (1024 * 1024 - 1)
-    assert program.returncode == 1 and errors.startswith(b'changed: reading "m/big": 412'), errors
+    assert program.returncode == 1 and errors.startswith(b'changed: reading "m/big": '), errors
 
 
 def test_a_bucket_that_is_not_there_is_refused_with_the_stores_words(place, tmp_path):

@@ -85,7 +85,7 @@ impl Azure {
         let mut fields = vec![("x-ms-range", format!("bytes={}-{}", range.start, range.end - 1))];
         fields.extend(object.version.clone().map(|version| ("if-match", version)));
         let ask = Ask { verb: "GET", key: Some(&object.key), query: Vec::new(), fields, length: 0 };
-        self.with_rights(ask, |request| Content::of(self.http.send(request.body(()))?, object, range))
+        self.with_rights(ask, |request| Content::of(self.http.send(request.body(()))?, object, range, "etag"))
     }
 
     /// Does it with a request that may; a token that was refused is not used again.

@@ -85,7 +85,7 @@ impl S3 {
             if let Some(version) = &object.version {
                 request = request.header("if-match", version);
             }
-            Content::of(self.http.send(request.body(()))?, object, range)
+            Content::of(self.http.send(request.body(()))?, object, range, "etag")
         })
     }
 
