@@ -6,6 +6,8 @@
 //! | `batcher` | the workers, who hand it requests, are gone |
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `log-N` | the workers, whose events they deliver, are gone and nothing is left, or at the deadline |
+//! | `log-batch` | the same, where they go to an object store; nobody joins it |
+//! | `marshaller` | when the main thread ends |
 //! | `log-spool` | the workers, whose events it writes, are gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
 //! | main | all of these have ended |
@@ -33,12 +35,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use self::couriers::{Couriers, new_logger};
+use self::couriers::{Couriers, new_logger, spawn_marshaller};
 pub use self::parts::Error;
 use self::parts::{DOWN, Prober, listen, spawn, spawn_batcher};
 use self::shared::{Optional, Shared};
 use crate::batcher::{self, Batcher};
 use crate::config::{Config, FINISH_TIMEOUT, LOG_FLUSH_TIMEOUT};
+use crate::logger::marshaller::Stop;
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::limits;
 use crate::ops::metrics::process::count_panics;
@@ -56,6 +59,8 @@ struct Threads {
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
     couriers: Option<Couriers>,
+    /// Ends the marshaller service when it is dropped.
+    _marshaller: Option<Stop>,
 }
 
 /// What made the main thread's wait end.
@@ -92,10 +97,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
 /// A part that was turned on and is not there must not be missed in silence.
 fn warn_of_missing_parts(config: &Config) {
-    let to_store = config.logger.as_ref().is_some_and(|logger| logger.store.is_some());
-    let wanted = [("--log-store-path", to_store), ("--enable-puller", config.puller.is_some())];
-    for (flag, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
-        log::warn!("{flag}: this version does not have that part yet; requests pass without it");
+    if config.puller.is_some() {
+        log::warn!("--enable-puller: this version does not have that part yet; requests pass without it");
     }
 }
 
@@ -125,7 +128,7 @@ impl Threads {
         let batcher = config.batcher.as_ref();
         let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
         let peers = Arc::new(OnceLock::<Vec<Inbox>>::new());
-        let logger = config.logger.as_ref().filter(|logger| logger.store.is_none());
+        let logger = config.logger.as_ref();
         let logger = logger.map(|config| new_logger(config, count, epoch, &peers)).transpose()?;
         let optional = Optional { batcher: batcher.as_ref(), logger: logger.as_ref() };
         let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, optional, epoch);
@@ -166,8 +169,9 @@ impl Threads {
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
         let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
         let couriers = logger.map(|logger| Couriers::spawn(logger, notify)).transpose()?;
+        let marshaller = config.logger.as_ref().map(|config| spawn_marshaller(config, notify)).transpose()?.flatten();
         log::info!("configuration: {}", shared.status.config);
-        Ok(Self { workers, shared, open, prober, batcher, couriers })
+        Ok(Self { workers, shared, open, prober, batcher, couriers, _marshaller: marshaller })
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.

@@ -28,6 +28,8 @@
 //! | `batcher` | 0 or 1 | every open batch | requests of which at most `--batch-queue` wait, receipts of the forwarders | the workers are gone |
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `log-N` | 0 or `--workers` | one connection to the log sink, and what it could not take yet | events, bounded in bytes from their first captured byte | the workers are gone and nothing is left, or at the deadline |
+//! | `log-batch` | 0 or 1 | the open batch of records for an object store | events | the workers are gone |
+//! | `marshaller` | 0 or 1 | the loopback service of `--log-marshaller-port` | its connections | main |
 //! | `log-spool` | 0 or 1 | the segments of `--log-spool-dir` | events on their way to the couriers | the workers are gone |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!

@@ -12,7 +12,8 @@ use crossbeam_channel::Receiver;
 
 use super::parts::{Error, spawn};
 use crate::config::LoggerConfig;
-use crate::logger::{Control, Left, Logger};
+use crate::logger::marshaller::{Service, Stop};
+use crate::logger::{Control, Left, Logger, Tasks};
 use crate::proxy::inbox::{Inbox, Message};
 
 /// Time beyond the deadline in which a thread sees that it has passed.
@@ -41,15 +42,16 @@ pub(super) fn new_logger(
 ) -> Result<Logger, Error> {
     let peers = Arc::clone(peers);
     let wake = move || peers.get().into_iter().flatten().for_each(|inbox| inbox.send(Message::Room));
-    Logger::new(config, workers, epoch, wake).map_err(|why| Error::of("payload log")(io::Error::other(why)))
+    let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    Logger::new(config, &env, (workers, epoch), wake).map_err(|why| Error::of("payload log")(io::Error::other(why)))
 }
 
 impl Couriers {
     pub(super) fn spawn(logger: Logger, notify: &UnixStream) -> Result<Self, Error> {
-        let (couriers, keeper, control) = logger.start();
-        if let Some(keeper) = keeper {
-            spawn("log-spool", notify, move || {
-                keeper.run();
+        let Tasks { couriers, others, control } = logger.start();
+        for (name, task) in others {
+            spawn(name, notify, move || {
+                task.run();
                 Ok(())
             })?;
         }
@@ -76,5 +78,21 @@ impl Ending {
     pub(super) fn join(self) {
         let _ = self.done.recv_deadline(self.at + GRACE);
         self.left.say();
+    }
+}
+
+/// Starts the log marshaller for others, if there is to be one; it ends when the answer is dropped (SPEC L9).
+pub(super) fn spawn_marshaller(config: &LoggerConfig, notify: &UnixStream) -> Result<Option<Stop>, Error> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let port = store.marshaller_port.get();
+    match Service::bind(port, store.format) {
+        Ok((service, stop)) => {
+            spawn("marshaller", notify, move || service.run())?;
+            Ok(Some(stop))
+        }
+        Err(error) => {
+            log::warn!("no marshaller service, as port {port} (--log-marshaller-port) is not to be had: {error}");
+            Ok(None)
+        }
     }
 }

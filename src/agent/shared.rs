@@ -92,7 +92,7 @@ fn resolved(config: &Config, (workers, pinned): (usize, bool), max_connections: 
 
 fn logger_json(config: &LoggerConfig, logger: &Logger) -> Json {
     json!({
-        "url": logger.sink_name(),
+        "url": logger.destination(),
         "mode": match config.mode {
             LogMode::All => "all",
             LogMode::Request => "request",

@@ -3,7 +3,7 @@
 //! There is one open batch, of requests and responses in the order they came, as with the Go agent: all records of an
 //! agent go to one bucket. It is complete with its last record, due when its first has waited long enough, and taken as
 //! it is at shutdown. Payloads may be large and `--log-batch-size` any number, so a batch is complete as well when it has
-//! [`LOG_OBJECT_BYTES`]: without that, one that is larger than the queue would never be complete.
+//! `most_bytes`: without that, one that is larger than the queue would never be complete.
 //!
 //! `R` is a record together with its place in the queue; what it counts for comes with it.
 //!
@@ -11,8 +11,6 @@
 
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
-
-use crate::config::LOG_OBJECT_BYTES;
 
 /// The open batch.
 #[derive(Debug)]
@@ -22,14 +20,16 @@ pub struct Batches<R> {
     interval: Option<Duration>,
     records: Vec<R>,
     bytes: usize,
+    most_bytes: usize,
     /// When the first of them has waited long enough.
     due: Option<Instant>,
 }
 
 impl<R> Batches<R> {
-    /// No record yet. `size`: records of a batch; `interval`: longest wait of one, `None`: no limit.
-    pub fn new(size: NonZeroUsize, interval: Option<Duration>) -> Self {
-        Self { size: size.get(), interval, records: Vec::new(), bytes: 0, due: None }
+    /// No record yet. `size`: records of a batch; `interval`: longest wait of one, `None`: no limit; `most_bytes`: of a
+    /// batch, before its last record.
+    pub fn new(size: NonZeroUsize, interval: Option<Duration>, most_bytes: usize) -> Self {
+        Self { size: size.get(), interval, records: Vec::new(), bytes: 0, most_bytes, due: None }
     }
 
     /// Takes a record of so many bytes. Returns the batch that it completes.
@@ -39,7 +39,7 @@ impl<R> Batches<R> {
         }
         self.records.push(record);
         self.bytes = self.bytes.saturating_add(bytes);
-        (self.records.len() >= self.size || self.bytes >= LOG_OBJECT_BYTES).then(|| self.take())
+        (self.records.len() >= self.size || self.bytes >= self.most_bytes).then(|| self.take())
     }
 
     /// When to ask for the batch again, if it is to leave before it is complete.
@@ -53,7 +53,7 @@ impl<R> Batches<R> {
     }
 
     /// What is left, at shutdown.
-    pub fn finish(mut self) -> Option<Vec<R>> {
+    pub fn finish(&mut self) -> Option<Vec<R>> {
         Some(self.take()).filter(|records| !records.is_empty())
     }
 
@@ -68,10 +68,11 @@ impl<R> Batches<R> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 1000;
     const SECOND: Duration = Duration::from_secs(1);
 
     fn batches(size: usize, interval: Option<Duration>) -> (Batches<u32>, Instant) {
-        (Batches::new(NonZeroUsize::new(size).unwrap(), interval), Instant::now())
+        (Batches::new(NonZeroUsize::new(size).unwrap(), interval, MOST), Instant::now())
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
     #[test]
     fn a_batch_that_has_its_bytes_is_complete() {
         let (mut batches, now) = batches(usize::MAX, Some(Duration::MAX));
-        assert_eq!(batches.add(1, LOG_OBJECT_BYTES - 1, now), None);
+        assert_eq!(batches.add(1, MOST - 1, now), None);
         assert_eq!(batches.next_due(), None);
         assert_eq!(batches.add(2, 1, now), Some(vec![1, 2]));
         assert_eq!(batches.add(3, 1, now), None);

@@ -12,8 +12,8 @@
 //!
 //! When the agent ends the retries are due at once, and what is left at the deadline is given up and counted.
 //!
-//! Not here: what an answer means and how long to wait ([`super::retry`]), requests and connections ([`super::flight`],
-//! [`super::line`]).
+//! Not here: what an answer means and how long to wait ([`super::retry`]), and the way to the destination
+//! ([`super::carrier`]).
 
 use std::collections::BinaryHeap;
 use std::convert::Infallible;
@@ -25,30 +25,30 @@ use std::vec::IntoIter;
 use crossbeam_channel::{Receiver, never, select};
 use log::Level;
 
-use super::event::{Event, header_safe};
-use super::flight::{Cut, Pilot};
-use super::line::Answer;
+use super::carrier::{Cargo, Carrier, Cut, Landing};
+use super::event::header_safe;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::room::Room;
-use super::sink::{Sink, notice};
+use super::sink::notice;
 use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
+use crate::ops::notice::Notices;
 use crate::ops::random;
 
 /// A delivery thread that is ready to run.
-pub(crate) struct Courier {
+pub(crate) struct Courier<C: Carrier> {
     /// What each wake-up of a worker brought; bounded by the room that events have.
-    events: Receiver<Vec<Event>>,
-    /// Those that were taken from there and were not sent yet.
-    taken: IntoIter<Event>,
+    queue: Receiver<Vec<C::Cargo>>,
+    /// What was taken from there and was not sent yet.
+    taken: IntoIter<C::Cargo>,
     ending: Ending,
-    sink: Arc<Sink>,
-    pilot: Pilot,
-    retries: BinaryHeap<Retry>,
+    carrier: C,
+    retries: BinaryHeap<Retry<C::Cargo>>,
     /// The last flight did not reach the sink.
     is_down: bool,
     room: Arc<Room>,
     metrics: Arc<CourierMetrics>,
+    notices: Arc<Notices>,
 }
 
 /// How couriers learn that the agent ends.
@@ -60,48 +60,37 @@ pub(crate) struct Ending {
     pub(super) ends_at: Arc<OnceLock<Instant>>,
 }
 
-/// An event on its way.
-struct Parcel {
-    event: Event,
+/// An event, or a batch of them, on its way.
+struct Parcel<C> {
+    cargo: C,
     /// `None`: it was not tried yet.
     attempts: Option<Attempts>,
 }
 
-/// An event that is sent again.
-struct Retry {
+/// One that is sent again.
+struct Retry<C> {
     due: Instant,
-    parcel: Parcel,
+    parcel: Parcel<C>,
 }
 
 /// What a courier does next.
-enum Step {
-    Send(Parcel),
+enum Step<C> {
+    Send(Parcel<C>),
     /// Something has changed: look again.
     Look,
     /// Nothing is left, or the time is over.
     End,
 }
 
-impl Courier {
+impl<C: Carrier> Courier<C> {
     pub(super) fn new(
-        events: Receiver<Vec<Event>>,
+        queue: Receiver<Vec<C::Cargo>>,
         ending: Ending,
-        sink: Arc<Sink>,
-        room: Arc<Room>,
-        metrics: Arc<CourierMetrics>,
+        carrier: C,
+        (room, metrics, notices): (Arc<Room>, Arc<CourierMetrics>, Arc<Notices>),
     ) -> Self {
-        let pilot = Pilot::new(Arc::clone(&sink));
-        Self {
-            events,
-            taken: Vec::new().into_iter(),
-            ending,
-            sink,
-            pilot,
-            retries: BinaryHeap::new(),
-            is_down: false,
-            room,
-            metrics,
-        }
+        let taken = Vec::new().into_iter();
+        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, room, metrics, notices }
     }
 
     /// Delivers until the workers are gone and nothing is left.
@@ -119,7 +108,7 @@ impl Courier {
         }
     }
 
-    fn next(&mut self) -> Step {
+    fn next(&mut self) -> Step<C::Cargo> {
         if self.ending.ends_at.get().is_some_and(|end| *end <= Instant::now()) {
             return Step::End;
         }
@@ -130,7 +119,7 @@ impl Courier {
     }
 
     /// An event that can be sent now.
-    fn take(&mut self) -> Option<Parcel> {
+    fn take(&mut self) -> Option<Parcel<C::Cargo>> {
         // The clock is asked only where there is something to be late for.
         if let Some(retry) = self.retries.peek()
             && retry.due <= Instant::now()
@@ -141,7 +130,7 @@ impl Courier {
             return None;
         }
         if self.taken.len() == 0 {
-            self.taken = self.events.try_recv().ok()?.into_iter();
+            self.taken = self.queue.try_recv().ok()?.into_iter();
         }
         self.taken.next().map(Parcel::new)
     }
@@ -152,22 +141,22 @@ impl Courier {
     }
 
     /// Waits for an event, a retry that is due, or the beginning of the end.
-    fn wait(&mut self) -> Step {
+    fn wait(&mut self) -> Step<C::Cargo> {
         let silent = never();
-        let events = if self.waits_for_sink() { &silent } else { &self.events };
+        let queue = if self.waits_for_sink() { &silent } else { &self.queue };
         let due = self.retries.peek().map(|retry| retry.due);
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
         let timeout = until.map_or_else(never, crossbeam_channel::at);
         select! {
-            recv(events) -> events => match events {
-                Ok(events) => {
-                    self.taken = events.into_iter();
+            recv(queue) -> cargo => match cargo {
+                Ok(cargo) => {
+                    self.taken = cargo.into_iter();
                     Step::Look
                 }
                 // The workers are gone, and the queue is empty.
                 Err(_) if self.retries.is_empty() => Step::End,
                 Err(_) => {
-                    self.events = never();
+                    self.queue = never();
                     Step::Look
                 }
             },
@@ -188,140 +177,132 @@ impl Courier {
     }
 
     /// Adds what may fly with the first event.
-    fn load(&mut self, flight: &mut Vec<Parcel>, first: Parcel) {
-        let mut bytes = first.event.payload.len();
+    fn load(&mut self, flight: &mut Vec<Parcel<C::Cargo>>, first: Parcel<C::Cargo>) {
+        let mut bytes = first.cargo.bytes();
         flight.push(first);
-        while flight.len() < self.pilot.window() && bytes <= LOG_FLIGHT_BYTES {
+        while flight.len() < self.carrier.window() && bytes <= LOG_FLIGHT_BYTES {
             let Some(parcel) = self.take() else { return };
-            bytes += parcel.event.payload.len();
+            bytes += parcel.cargo.bytes();
             flight.push(parcel);
         }
     }
 
-    fn deliver(&mut self, flight: &mut Vec<Parcel>) {
+    fn deliver(&mut self, flight: &mut Vec<Parcel<C::Cargo>>) {
         let began = Instant::now();
         flight.iter_mut().for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began)));
         let left = self.ending.ends_at.get().map(|end| end.saturating_duration_since(began));
-        let limit = left.unwrap_or(self.sink.limit).min(self.sink.limit);
-        let mut answers: Vec<Answer> = Vec::with_capacity(flight.len());
-        let (pilot, metrics) = (&mut self.pilot, &self.metrics);
-        let events = flight.iter().map(|parcel| &parcel.event);
+        let limit = left.unwrap_or(Duration::MAX).min(self.carrier.limit());
+        let mut landings: Vec<Landing> = Vec::with_capacity(flight.len());
+        let (carrier, metrics) = (&mut self.carrier, &self.metrics);
+        let cargo = flight.iter_mut().map(|parcel| &mut parcel.cargo);
         // A panic in there must not cost more than the flight's time.
         let flown = catch_unwind(AssertUnwindSafe(|| {
-            pilot.fly(events, limit, |answer, now| {
-                metrics.duration.observe_duration(now.saturating_duration_since(began));
-                answers.push(answer);
+            carrier.fly(cargo, limit, |landing| {
+                metrics.duration.observe_duration(landing.at.saturating_duration_since(began));
+                landings.push(landing);
             })
         }));
         let cut = match flown {
             Ok(Ok(())) => None,
             Ok(Err(cut)) => Some(cut),
-            Err(_) => Some(Cut::Sink(std::io::Error::other("a bug of the agent"))),
+            Err(_) => Some(Cut::Destination { why: "a bug of the agent".to_owned(), after: None }),
         };
         let now = Instant::now();
         let mut parcels = flight.drain(..);
-        for (answer, parcel) in answers.iter().zip(parcels.by_ref()) {
-            self.land(*answer, parcel, now);
+        for (landing, parcel) in landings.iter().zip(parcels.by_ref()) {
+            self.land(landing, parcel, now);
         }
-        self.is_down = matches!(cut, Some(Cut::Sink(_)));
+        self.is_down = matches!(cut, Some(Cut::Destination { .. }));
         match cut {
             None => {}
             Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
-            Some(Cut::Sink(why)) => {
+            Some(Cut::Destination { why, after }) => {
                 self.metrics.duration.observe_duration(now.saturating_duration_since(began));
-                let why = why.to_string();
                 let why = header_safe(&why);
                 self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
-                parcels.for_each(|parcel| self.later(parcel, now, None));
+                parcels.for_each(|parcel| self.later(parcel, now, after));
             }
         }
     }
 
-    /// The sink has answered an event.
-    fn land(&mut self, Answer { status, verdict, .. }: Answer, parcel: Parcel, now: Instant) {
-        match verdict {
+    /// The destination has answered.
+    fn land(&mut self, Landing { verdict, said, .. }: &Landing, parcel: Parcel<C::Cargo>, now: Instant) {
+        match *verdict {
             Verdict::Delivered => {
-                self.metrics.sent.count(parcel.event.of);
-                self.done(parcel.event);
+                parcel.cargo.receipts().for_each(|receipt| self.metrics.sent.count(receipt.of));
+                self.room.was_made();
             }
             Verdict::Rejected => {
-                self.note(notice::REJECTED, now, format_args!("status {status}; the event is given up"));
-                self.fail(parcel.event, Failed::Rejected);
+                self.note(notice::REJECTED, now, format_args!("{said:.200}; the event is given up"));
+                self.fail(parcel.cargo, Failed::Rejected);
             }
             Verdict::Later { after } => {
-                self.note(notice::REFUSED, now, format_args!("status {status}; the event is sent again"));
+                self.note(notice::REFUSED, now, format_args!("{said:.200}; the event is sent again"));
                 self.later(parcel, now, after);
             }
         }
     }
 
-    fn later(&mut self, mut parcel: Parcel, now: Instant, after: Option<Duration>) {
+    fn later(&mut self, mut parcel: Parcel<C::Cargo>, now: Instant, after: Option<Duration>) {
         let due = parcel.attempts.as_mut().and_then(|attempts| attempts.next(now, after, random::share()));
         match due {
             // In the end there is no time for long waits.
             _ if self.ending.ends_at.get().is_some() => self.again(now + LOG_RETRY_FIRST, parcel),
             Some(due) => self.again(due, parcel),
-            None => self.fail(parcel.event, Failed::Expired),
+            None => self.fail(parcel.cargo, Failed::Expired),
         }
     }
 
-    fn again(&mut self, due: Instant, parcel: Parcel) {
+    fn again(&mut self, due: Instant, parcel: Parcel<C::Cargo>) {
         self.metrics.retries.count();
         self.retries.push(Retry { due, parcel });
     }
 
-    fn fail(&mut self, event: Event, why: Failed) {
-        self.metrics.fails(event.of, why);
-        self.done(event);
-    }
-
-    /// The event's room is free.
-    fn done(&mut self, event: Event) {
-        drop(event);
+    fn fail(&mut self, cargo: C::Cargo, why: Failed) {
+        cargo.receipts().for_each(|receipt| self.metrics.fails(receipt.of, why));
         self.room.was_made();
     }
 
     fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {
-        self.sink.notices.write(kind, Level::Warn, now, format_args!("log sink {}: {what}", self.sink.name));
+        self.notices.write(kind, Level::Warn, now, format_args!("log sink {}: {what}", self.carrier.name()));
     }
 
     /// What is left has no time any more.
     fn give_up(mut self) {
-        let retries = std::mem::take(&mut self.retries).into_iter().map(|retry| retry.parcel.event);
-        let queued = std::mem::take(&mut self.taken).chain(self.events.try_iter().flatten());
-        let left: Vec<Event> = retries.chain(queued).collect();
-        for event in left {
+        let retries = std::mem::take(&mut self.retries).into_iter().map(|retry| retry.parcel.cargo);
+        let queued = std::mem::take(&mut self.taken).chain(self.queue.try_iter().flatten());
+        for receipt in retries.chain(queued).flat_map(Cargo::receipts) {
             // What is on disk waits for the next start.
-            if !event.stay() {
-                self.fail(event, Failed::Shutdown);
+            if !receipt.stay() {
+                self.metrics.fails(receipt.of, Failed::Shutdown);
             }
         }
     }
 }
 
-impl Parcel {
-    fn new(event: Event) -> Self {
-        Self { event, attempts: None }
+impl<C> Parcel<C> {
+    fn new(cargo: C) -> Self {
+        Self { cargo, attempts: None }
     }
 }
 
 // The one that is due first is on top.
-impl Ord for Retry {
+impl<C> Ord for Retry<C> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         other.due.cmp(&self.due)
     }
 }
 
-impl PartialOrd for Retry {
+impl<C> PartialOrd for Retry<C> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Retry {
+impl<C> PartialEq for Retry<C> {
     fn eq(&self, other: &Self) -> bool {
         self.due == other.due
     }
 }
 
-impl Eq for Retry {}
+impl<C> Eq for Retry<C> {}

@@ -32,7 +32,7 @@ label! {
 /// One payload and what is said about it.
 #[derive(Debug)]
 pub(crate) struct Event {
-    pub(crate) of: Type,
+    pub(crate) receipt: Receipt,
     /// Names the request; its two events share it.
     pub(crate) id: Arc<str>,
     /// When the payload was whole.
@@ -44,8 +44,14 @@ pub(crate) struct Event {
     /// Of the response.
     pub(crate) status: Option<u16>,
     pub(crate) payload: Vec<u8>,
+}
+
+/// What is left of an event when its payload is on its way: dropped when it is done.
+#[derive(Debug)]
+pub(crate) struct Receipt {
+    pub(crate) of: Type,
     /// The room that it takes of the queue.
-    pub(crate) _held: Held,
+    pub(crate) held: Held,
     /// Where it lies on disk.
     pub(crate) segment: Option<Arc<Segment>>,
 }
@@ -65,8 +71,8 @@ impl Event {
     }
 }
 
-impl Event {
-    /// It was not delivered, and is needed at the next start; `false`: it is nowhere.
+impl Receipt {
+    /// The event was not delivered, and is needed at the next start; `false`: it is nowhere.
     pub(crate) fn stay(&self) -> bool {
         self.segment.as_deref().map(Segment::stay).is_some()
     }
@@ -118,7 +124,7 @@ impl Attributes {
         let status = event.status.filter(|_| self.with_status);
         [
             ("Ce-Id", header_safe(&event.id)),
-            ("Ce-Type", Cow::from(event.of.name())),
+            ("Ce-Type", Cow::from(event.receipt.of.name())),
             ("Ce-Time", Cow::from(rfc3339(event.time))),
             ("Ce-Recordedtime", Cow::from(now)),
             ("Ce-Metadata", header_safe(&event.metadata)),
@@ -169,15 +175,13 @@ mod tests {
 
     fn event(of: Type) -> Event {
         Event {
-            of,
+            receipt: Receipt { of, held: Budget::new(1).hold(), segment: None },
             id: Arc::from("abc"),
             time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5_000_000),
             content_type: Box::from("application/json"),
             metadata: Arc::from("{}"),
             status: (of == Type::Response).then_some(200),
             payload: Vec::new(),
-            _held: Budget::new(1).hold(),
-            segment: None,
         }
     }
 

@@ -13,8 +13,9 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::event::{Event, rfc3339};
-use super::line::{Answer, Line};
+use super::carrier::{Cargo, Carrier, Cut, Landing, Said};
+use super::event::{Event, Receipt, rfc3339};
+use super::line::{Line, Reply};
 use super::sink::Sink;
 use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_FLIGHT_FAST};
 
@@ -29,75 +30,16 @@ pub(super) struct Pilot {
     output: Vec<u8>,
 }
 
-/// Why events of a flight have no answer.
-#[derive(Debug)]
-pub(super) enum Cut {
-    /// The connection had been used before, or has brought others' answers: they may go again at once.
-    Line,
-    /// The sink can't be reached, or does not answer.
-    Sink(io::Error),
-}
-
 impl Pilot {
     pub(super) fn new(sink: Arc<Sink>) -> Self {
         Self { sink, line: None, window: 1, pipelines: true, output: Vec::new() }
-    }
-
-    /// How many events may fly together.
-    pub(super) fn window(&self) -> usize {
-        self.window
-    }
-
-    /// Sends the events and hands the answers over, in order. `limit`: the time that each answer has.
-    ///
-    /// # Errors
-    /// When not all have one.
-    pub(super) fn fly<'e>(
-        &mut self,
-        events: impl ExactSizeIterator<Item = &'e Event>,
-        limit: Duration,
-        mut land: impl FnMut(Answer, Instant),
-    ) -> Result<(), Cut> {
-        let (count, began) = (events.len(), Instant::now());
-        let mut landed = 0;
-        let mut line = self.line.take().and_then(Line::if_usable);
-        let was_used = line.is_some();
-        let result = self.exchange(&mut line, events, began + limit).and_then(|()| {
-            let line = line.as_mut().ok_or(ErrorKind::NotConnected)?;
-            while landed < count {
-                let answer = line.answer()?;
-                let now = Instant::now();
-                land(answer, now);
-                landed += 1;
-                if !answer.keeps {
-                    return Ok(false);
-                }
-                line.until(now + limit);
-            }
-            Ok(true)
-        });
-        if let Ok(true) = result {
-            self.line = line;
-        }
-        self.adapt(matches!(result, Ok(true)), began.elapsed());
-        match result {
-            _ if landed == count => Ok(()),
-            Err(error) if landed > 0 && error.kind() == ErrorKind::TimedOut => {
-                // It has taken the first and forgotten the others.
-                self.pipelines = false;
-                self.window = 1;
-                Err(Cut::Line)
-            }
-            Err(error) if landed == 0 && !(was_used && is_cut(&error)) => Err(Cut::Sink(error)),
-            _ => Err(Cut::Line),
-        }
     }
 
     /// Sends the requests, over a new connection if there is none.
     fn exchange<'e>(
         &mut self,
         line: &mut Option<Line>,
-        events: impl Iterator<Item = &'e Event>,
+        events: impl Iterator<Item = &'e mut Event>,
         deadline: Instant,
     ) -> io::Result<()> {
         if line.is_none() {
@@ -129,6 +71,75 @@ impl Pilot {
             window if is_kept => (window / 2).max(1),
             _ => 1,
         };
+    }
+}
+
+impl Carrier for Pilot {
+    type Cargo = Event;
+
+    fn name(&self) -> &str {
+        &self.sink.name
+    }
+
+    fn limit(&self) -> Duration {
+        self.sink.limit
+    }
+
+    fn window(&self) -> usize {
+        self.window
+    }
+
+    fn fly<'e>(
+        &mut self,
+        events: impl ExactSizeIterator<Item = &'e mut Event>,
+        limit: Duration,
+        mut land: impl FnMut(Landing),
+    ) -> Result<(), Cut> {
+        let (count, began) = (events.len(), Instant::now());
+        let mut landed = 0;
+        let mut line = self.line.take().and_then(Line::if_usable);
+        let was_used = line.is_some();
+        let result = self.exchange(&mut line, events, began + limit).and_then(|()| {
+            let line = line.as_mut().ok_or(ErrorKind::NotConnected)?;
+            while landed < count {
+                let Reply { status, verdict, keeps } = line.answer()?;
+                let at = Instant::now();
+                land(Landing { verdict, said: Said::Status(status), at });
+                landed += 1;
+                if !keeps {
+                    return Ok(false);
+                }
+                line.until(at + limit);
+            }
+            Ok(true)
+        });
+        if let Ok(true) = result {
+            self.line = line;
+        }
+        self.adapt(matches!(result, Ok(true)), began.elapsed());
+        match result {
+            _ if landed == count => Ok(()),
+            Err(error) if landed > 0 && error.kind() == ErrorKind::TimedOut => {
+                // It has taken the first and forgotten the others.
+                self.pipelines = false;
+                self.window = 1;
+                Err(Cut::Line)
+            }
+            Err(error) if landed == 0 && !(was_used && is_cut(&error)) => {
+                Err(Cut::Destination { why: error.to_string(), after: None })
+            }
+            _ => Err(Cut::Line),
+        }
+    }
+}
+
+impl Cargo for Event {
+    fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
+    fn receipts(self) -> impl Iterator<Item = Receipt> {
+        std::iter::once(self.receipt)
     }
 }
 

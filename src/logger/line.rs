@@ -40,7 +40,7 @@ pub(super) struct Line {
 
 /// An answer, as far as it matters.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) verdict: Verdict,
     /// Another request may follow.
@@ -123,7 +123,7 @@ impl Line {
     }
 
     /// The next answer, whole. An error: there is none.
-    pub(super) fn answer(&mut self) -> io::Result<Answer> {
+    pub(super) fn answer(&mut self) -> io::Result<Reply> {
         loop {
             let mut slots = Slots::new();
             let parsed = head::response(&self.input[self.at..], &mut slots);
@@ -145,7 +145,7 @@ impl Line {
                 self.is_used = true;
                 // The event's fate is known; if the rest can't be read, only the connection is lost.
                 let keeps = keeps && self.skip_body(framing).is_ok();
-                return Ok(Answer { status, verdict, keeps });
+                return Ok(Reply { status, verdict, keeps });
             }
         }
     }

@@ -9,8 +9,6 @@
 //!
 //! Not here: the files' formats ([`super::marshal`]), and when a refused batch is tried again.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "the delivery to object stores, which asks, is not there yet"))]
-
 mod client;
 mod exchange;
 mod service;

@@ -13,7 +13,9 @@
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
 //! | `retry` | what an answer means, and when to come again; pure |
-//! | `flight`, `line`, `sink` | events on their way, over which connection, and where to |
+//! | `carrier` | what such a thread needs of the way to a destination |
+//! | `flight`, `line`, `sink` | the way to an HTTP sink: events on it, over which connection, and where to |
+//! | `depot` | the way to an object store: batches, made into files |
 //! | `spool` | the queue on disk |
 //! | `metrics` | what is counted |
 //! | [`record`] | a payload as an object store gets it; pure |
@@ -29,7 +31,9 @@
 //! Not here: which requests have a tap, and how one waits for room (the proxy).
 
 pub mod batches;
+mod carrier;
 mod deliver;
+mod depot;
 mod event;
 mod flight;
 mod line;
@@ -52,14 +56,15 @@ use std::{io, iter};
 
 use crossbeam_channel::{Receiver, Sender};
 
-pub(crate) use self::deliver::Courier;
-use self::deliver::Ending;
+use self::carrier::Carrier;
+use self::deliver::{Courier, Ending};
+use self::depot::{Depot, Gatherer, Porter};
 use self::event::Event;
+use self::flight::Pilot;
 use self::metrics::{LoggerMetrics, SpoolMetrics};
 use self::room::Room;
 use self::sink::Sink;
-pub(crate) use self::spool::Keeper;
-use self::spool::Parts;
+use self::spool::{Keeper, Parts};
 use self::tap::{Handle, Wanted};
 use crate::config::LoggerConfig;
 use crate::ops::metrics::family::Source;
@@ -70,7 +75,7 @@ pub(crate) struct Logger {
     events: (Sender<Vec<Event>>, Receiver<Vec<Event>>),
     wanted: Arc<Wanted>,
     room: Arc<Room>,
-    sink: Arc<Sink>,
+    destination: Destination,
     notices: Arc<Notices>,
     metrics: Arc<LoggerMetrics>,
     couriers: usize,
@@ -81,12 +86,30 @@ pub(crate) struct Logger {
     ending: Ending,
 }
 
+/// Where events go.
+enum Destination {
+    Sink(Arc<Sink>),
+    Store(Arc<Depot>),
+}
+
 /// The keeper, and what it hands on.
 struct Spool {
     keeper: Keeper,
     kept: Receiver<Vec<Event>>,
     metrics: Arc<SpoolMetrics>,
 }
+
+/// What the logger's threads do.
+pub(crate) struct Tasks {
+    /// Those that deliver: when they have ended nothing waits.
+    pub(crate) couriers: Vec<Task>,
+    /// The others, which end before them, with their names.
+    pub(crate) others: Vec<(&'static str, Task)>,
+    pub(crate) control: Control,
+}
+
+/// What one thread does, until its input ends.
+pub(crate) struct Task(Box<dyn FnOnce() + Send>);
 
 /// The main thread's end of the logger.
 pub(crate) struct Control {
@@ -103,18 +126,22 @@ pub(crate) struct Left {
 }
 
 impl Logger {
-    /// For so many workers. `wake` tells all of them that there is room again.
+    /// For so many workers. `env`: where credentials of object stores come from; `wake` tells all workers that there is
+    /// room again.
     ///
     /// # Errors
-    /// When the sink's address or what it is verified with is of no use.
+    /// When the destination's address, or what it is verified with, is of no use.
     pub(crate) fn new(
         config: &LoggerConfig,
-        workers: usize,
-        epoch: Instant,
+        env: &dyn Fn(&str) -> Option<String>,
+        (workers, epoch): (usize, Instant),
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, String> {
+        let destination = match &config.store {
+            None => Destination::Sink(Sink::new(config)?),
+            Some(store) => Destination::Store(Depot::new(config, store, env)?),
+        };
         let notices = Arc::new(Notices::new(epoch));
-        let sink = Sink::new(config, Arc::clone(&notices))?;
         let (made, room_made) = crossbeam_channel::bounded(1);
         let wake = move || {
             wake();
@@ -143,7 +170,7 @@ impl Logger {
             wanted: Arc::new(Wanted::of(config)),
             metrics,
             room,
-            sink,
+            destination,
             notices,
             couriers,
             spool: spool.transpose()?,
@@ -166,8 +193,11 @@ impl Logger {
     }
 
     /// Where events go, without what is secret in it.
-    pub(crate) fn sink_name(&self) -> &str {
-        self.sink.name()
+    pub(crate) fn destination(&self) -> &str {
+        match &self.destination {
+            Destination::Sink(sink) => &sink.name,
+            Destination::Store(depot) => depot.name(),
+        }
     }
 
     /// What it counts.
@@ -176,20 +206,50 @@ impl Logger {
         iter::once(Arc::clone(&self.metrics) as Arc<dyn Source>).chain(spool)
     }
 
-    /// The threads' work, and the main thread's end. The workers have theirs by now.
-    pub(crate) fn start(self) -> (Vec<Courier>, Option<Keeper>, Control) {
-        let (keeper, events) = match self.spool {
-            Some(Spool { keeper, kept, .. }) => (Some(keeper), kept),
-            None => (None, self.events.1),
+    /// What its threads do. The workers have their ends by now.
+    pub(crate) fn start(mut self) -> Tasks {
+        let mut others = Vec::new();
+        let mut events = self.events.1.clone();
+        let is_spooled = self.spool.is_some();
+        if let Some(Spool { keeper, kept, .. }) = self.spool.take() {
+            others.push(("log-spool", Task::of(|| keeper.run())));
+            events = kept;
+        }
+        let couriers = match &self.destination {
+            Destination::Sink(sink) => self.couriers(&events, || Pilot::new(Arc::clone(sink))),
+            Destination::Store(depot) => {
+                let (batches, made) = crossbeam_channel::unbounded();
+                let gatherer = Gatherer::new(Arc::clone(depot), events, batches, self.room.most());
+                others.push(("log-batch", Task::of(|| gatherer.run())));
+                self.couriers(&made, || Porter(Arc::clone(depot)))
+            }
         };
-        let is_spooled = keeper.is_some();
-        let courier = |number| {
-            let metrics = self.metrics.of_courier(number);
-            Courier::new(events.clone(), self.ending.clone(), Arc::clone(&self.sink), Arc::clone(&self.room), metrics)
-        };
-        let couriers = (0..self.couriers).map(courier).collect();
         let control = Control { end: self.end, ends_at: self.ending.ends_at, is_spooled, metrics: self.metrics };
-        (couriers, keeper, control)
+        Tasks { couriers, others, control }
+    }
+
+    fn couriers<C: Carrier<Cargo: Send> + Send + 'static>(
+        &self,
+        queue: &Receiver<Vec<C::Cargo>>,
+        carrier: impl Fn() -> C,
+    ) -> Vec<Task> {
+        let courier = |number| {
+            let shared = (Arc::clone(&self.room), self.metrics.of_courier(number), Arc::clone(&self.notices));
+            let courier = Courier::new(queue.clone(), self.ending.clone(), carrier(), shared);
+            Task::of(|| courier.run())
+        };
+        (0..self.couriers).map(courier).collect()
+    }
+}
+
+impl Task {
+    fn of(run: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(run))
+    }
+
+    /// Until its input ends.
+    pub(crate) fn run(self) {
+        (self.0)();
     }
 }
 

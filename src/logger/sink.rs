@@ -15,7 +15,6 @@ use super::event::Attributes;
 use super::line::Target;
 use crate::config::LoggerConfig;
 use crate::ops::build::{NAME, VERSION};
-use crate::ops::notice::Notices;
 use crate::ops::tls::{Roots, client};
 
 /// The sink, which all delivery threads share.
@@ -28,7 +27,6 @@ pub(crate) struct Sink {
     pub(super) attributes: Attributes,
     /// Longest wait for an answer.
     pub(super) limit: Duration,
-    pub(super) notices: Arc<Notices>,
 }
 
 /// Kinds of lines that the log gets.
@@ -44,7 +42,7 @@ pub(super) mod notice {
 impl Sink {
     /// # Errors
     /// When the URL is none for HTTP, or there is nothing to verify an https sink with.
-    pub(crate) fn new(config: &LoggerConfig, notices: Arc<Notices>) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(config: &LoggerConfig) -> Result<Arc<Self>, String> {
         let url: Uri = config.url.parse().map_err(|error| format!("--log-url: {error}"))?;
         let authority = url.authority().map_or("", |authority| authority.as_str());
         let (userinfo, place) = match authority.rsplit_once('@') {
@@ -64,12 +62,7 @@ impl Sink {
         }
         let target = target(&url, config).map_err(|why| format!("--log-url {name}: {why}"))?;
         let limit = config.client_timeout;
-        Ok(Arc::new(Self { target, name, head: head.into_bytes(), attributes, limit, notices }))
-    }
-
-    /// Its URL, without what is secret in it.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+        Ok(Arc::new(Self { target, name, head: head.into_bytes(), attributes, limit }))
     }
 }
 
@@ -130,13 +123,11 @@ fn unescaped(text: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::logger::tests::config;
 
     fn sink(url: &str) -> Result<Arc<Sink>, String> {
-        Sink::new(&config(url), Arc::new(Notices::new(Instant::now())))
+        Sink::new(&config(url))
     }
 
     #[test]
@@ -160,7 +151,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("kserve-agent-sink-{}", std::process::id()));
         std::fs::write(&file, "no certificate").unwrap();
         let of_file = LoggerConfig { ca_cert_file: file.clone(), ..config("https://sink") };
-        let error = Sink::new(&of_file, Arc::new(Notices::new(Instant::now()))).map(|_| ()).unwrap_err();
+        let error = Sink::new(&of_file).map(|_| ()).unwrap_err();
         std::fs::remove_file(&file).unwrap();
         assert!(error.starts_with("--log-url https://sink/: "), "{error}");
     }

@@ -21,7 +21,7 @@ use crossbeam_channel::Sender;
 use log::Level;
 use serde_json::{Map, Value as Json};
 
-use super::event::{Event, Type};
+use super::event::{Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
 use super::room::Room;
 use super::sink::notice;
@@ -181,15 +181,13 @@ impl Handle {
             return self.drops(of, why);
         }
         let event = Event {
-            of,
+            receipt: Receipt { of, held, segment: None },
             id: Arc::clone(id),
             time: SystemTime::now(),
             content_type,
             metadata: Arc::clone(metadata),
             status,
             payload,
-            _held: held,
-            segment: None,
         };
         if !self.is_spooled {
             self.metrics.accepted.count(of);

@@ -10,5 +10,4 @@ pub(crate) mod page;
 pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod status;
-#[allow(dead_code, reason = "sinks and object stores, which use it, are on their way")]
 pub(crate) mod tls;

@@ -36,7 +36,7 @@ pub(super) fn write(out: &mut Vec<u8>, event: &Event) {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX]);
     let since = event.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    out.extend_from_slice(&[VERSION, u8::from(event.of == Type::Response)]);
+    out.extend_from_slice(&[VERSION, u8::from(event.receipt.of == Type::Response)]);
     out.extend_from_slice(&event.status.unwrap_or_default().to_le_bytes());
     out.extend_from_slice(&since.as_secs().to_le_bytes());
     out.extend_from_slice(&since.subsec_nanos().to_le_bytes());
@@ -99,19 +99,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::logger::event::Receipt;
     use crate::ops::budget::Budget;
 
     fn event(of: Type, payload: &[u8]) -> Event {
         Event {
-            of,
+            receipt: Receipt { of, held: Budget::new(1).hold(), segment: None },
             id: Arc::from("ü"),
             time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5),
             content_type: Box::from("text/plain"),
             metadata: Arc::from(r#"{"A":["b"]}"#),
             status: (of == Type::Response).then_some(503),
             payload: payload.to_vec(),
-            _held: Budget::new(1).hold(),
-            segment: None,
         }
     }
 
@@ -130,7 +129,7 @@ mod tests {
             let (length, sum, content) = split(&bytes);
             assert_eq!(length, content.len());
             let entry = read(content, sum).unwrap();
-            assert_eq!((entry.of, &*entry.id, entry.time), (event.of, &*event.id, event.time));
+            assert_eq!((entry.of, &*entry.id, entry.time), (event.receipt.of, &*event.id, event.time));
             assert_eq!((&*entry.content_type, &*entry.metadata), (&*event.content_type, &*event.metadata));
             assert_eq!((entry.status, entry.payload), (event.status, event.payload));
         }

@@ -28,7 +28,7 @@ use log::Level;
 
 use self::entry::Entry;
 use self::segment::{Folder, Found, Reader, Segment, Writer};
-use super::event::Event;
+use super::event::{Event, Receipt};
 use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
 use super::room::Room;
 use super::sink::notice;
@@ -140,7 +140,7 @@ impl Keeper {
                 }
                 let event = entry.event(held, &reader.segment);
                 self.metrics.replayed.count();
-                self.accepted.accepted.count(event.of);
+                self.accepted.accepted.count(event.receipt.of);
                 self.hand_on(vec![event]);
             }
         }
@@ -183,10 +183,10 @@ impl Keeper {
         self.output.clear();
         events.iter().for_each(|event| entry::write(&mut self.output, event));
         match self.append() {
-            Ok(segment) => events.iter_mut().for_each(|event| event.segment = Some(Arc::clone(&segment))),
+            Ok(segment) => events.iter_mut().for_each(|event| event.receipt.segment = Some(Arc::clone(&segment))),
             Err(why) => events.iter().for_each(|_| self.metrics.unspooled.count(why)),
         }
-        events.iter().for_each(|event| self.accepted.accepted.count(event.of));
+        events.iter().for_each(|event| self.accepted.accepted.count(event.receipt.of));
         self.hand_on(events);
         if self.output.capacity() > LOG_SEGMENT_BYTES {
             self.output = Vec::new();
@@ -195,7 +195,7 @@ impl Keeper {
 
     fn hand_on(&self, events: Vec<Event>) {
         if let Err(SendError(events)) = self.couriers.send(events) {
-            events.iter().for_each(|event| _ = event.stay());
+            events.iter().for_each(|event| _ = event.receipt.stay());
         }
     }
 
@@ -235,15 +235,13 @@ impl Keeper {
 impl Entry {
     fn event(self, held: crate::ops::budget::Held, segment: &Arc<Segment>) -> Event {
         Event {
-            of: self.of,
+            receipt: Receipt { of: self.of, held, segment: Some(Arc::clone(segment)) },
             id: self.id.into(),
             time: self.time,
             content_type: self.content_type.into(),
             metadata: self.metadata.into(),
             status: self.status,
             payload: self.payload,
-            _held: held,
-            segment: Some(Arc::clone(segment)),
         }
     }
 }

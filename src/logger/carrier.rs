@@ -1,0 +1,80 @@
+//! What a delivery thread needs of the way to a destination: two there are, single events to a sink ([`super::flight`]) and
+//! batches to an object store ([`super::depot`]).
+//!
+//! Not here: what is done about failures ([`super::deliver`]).
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::event::Receipt;
+use super::retry::Verdict;
+
+/// A way to a destination.
+pub(super) trait Carrier {
+    /// What goes there at once.
+    type Cargo: Cargo;
+
+    /// The destination, without what is secret in its name.
+    fn name(&self) -> &str;
+
+    /// Longest time of an attempt.
+    fn limit(&self) -> Duration;
+
+    /// How many may fly together.
+    fn window(&self) -> usize;
+
+    /// Sends them and says what became of each, in order. `limit`: the time that each has.
+    ///
+    /// # Errors
+    /// When not all have an answer.
+    fn fly<'c>(
+        &mut self,
+        cargo: impl ExactSizeIterator<Item = &'c mut Self::Cargo>,
+        limit: Duration,
+        land: impl FnMut(Landing),
+    ) -> Result<(), Cut>
+    where
+        Self::Cargo: 'c;
+}
+
+/// One or more events that have one fate.
+pub(super) trait Cargo {
+    /// Bytes of payload.
+    fn bytes(&self) -> usize;
+
+    /// What is left of its events.
+    fn receipts(self) -> impl Iterator<Item = Receipt>;
+}
+
+/// The destination has answered.
+#[derive(Debug)]
+pub(super) struct Landing {
+    pub(super) verdict: Verdict,
+    pub(super) said: Said,
+    pub(super) at: Instant,
+}
+
+/// What it said.
+#[derive(Debug)]
+pub(super) enum Said {
+    Status(u16),
+    Text(String),
+}
+
+/// Why some have no answer.
+#[derive(Debug)]
+pub(super) enum Cut {
+    /// The connection had been used before, or has brought others' answers: they may go again at once.
+    Line,
+    /// The destination can't be reached, or does not answer; `after`: it asked for so much time.
+    Destination { why: String, after: Option<Duration> },
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "status {status}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The way to an object store: events are gathered into batches, made into a file and put into the bucket (SPEC L8).
+//!
+//! ```text
+//!   events ─▶ Gatherer: one open batch ─ complete, or due ─▶ couriers: file made once ─ put ─▶ bucket
+//! ```
+//!
+//! A batch is made into its file with the first attempt; its payloads are let go then, so at most a file is in memory
+//! beside what the queue counts, one for each delivery thread.
+//!
+//! Not here: the store ([`crate::storage`]), the formats ([`super::marshal`]).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select};
+
+use super::batches::Batches;
+use super::carrier::{Cargo, Carrier, Cut, Landing, Said};
+use super::event::{Event, Receipt, rfc3339};
+use super::marshal;
+use super::marshaller::{File, Marshaller, Refused};
+use super::record::{Record, Rfc3339, Url, object_key};
+use super::retry::Verdict;
+use crate::config::{LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
+use crate::ops::tls::{Roots, tls};
+use crate::storage::{Kind, Store};
+
+/// A bucket, which all delivery threads share.
+pub(crate) struct Depot {
+    store: Store,
+    name: String,
+    marshaller: Marshaller,
+    config: StoreConfig,
+    /// What all records have in common.
+    common: Record,
+    limit: Duration,
+}
+
+/// One thread's way to it.
+pub(super) struct Porter(pub(super) Arc<Depot>);
+
+/// Events that share an object.
+pub(super) struct Batch {
+    receipts: Vec<Receipt>,
+    records: Vec<Record>,
+    bytes: usize,
+    /// The object, once it was made.
+    object: Option<(String, File)>,
+}
+
+/// The thread that gathers events into batches.
+pub(crate) struct Gatherer {
+    depot: Arc<Depot>,
+    events: Receiver<Vec<Event>>,
+    couriers: Sender<Vec<Batch>>,
+    batches: Batches<Event>,
+}
+
+impl Depot {
+    /// The bucket of this configuration, with credentials from the environment.
+    ///
+    /// # Errors
+    /// When a URL or a variable is of no use.
+    pub(super) fn new(
+        config: &LoggerConfig,
+        store_config: &StoreConfig,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Arc<Self>, String> {
+        let store = Store::open(&config.url, env).map_err(|why| format!("--log-url: {why}"))?;
+        let needs_tls = store_config.marshaller_url.starts_with("https://");
+        let roots = if config.tls_skip_verify { Roots::Unverified } else { Roots::System };
+        let tls = needs_tls.then(|| tls(&roots)).transpose();
+        let tls = tls.map_err(|why| format!("--log-marshaller-url: {why}"))?;
+        let marshaller = Marshaller::new(store_config, config.client_timeout, tls.as_ref())?;
+        Ok(Arc::new(Self {
+            name: store.name(),
+            store,
+            marshaller,
+            config: store_config.clone(),
+            common: common(config),
+            limit: config.client_timeout,
+        }))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn record(&self, event: Event) -> (Receipt, Record) {
+        // It was made from a map like this.
+        let metadata: BTreeMap<String, Vec<String>> = serde_json::from_str(&event.metadata).unwrap_or_default();
+        let record = Record {
+            bytes: event.payload,
+            content_type: event.content_type.into(),
+            req_type: event.receipt.of.name().to_owned(),
+            id: event.id.to_string(),
+            metadata,
+            occurrence_time: Rfc3339::parse(&rfc3339(event.time)).unwrap_or_default(),
+            ..self.common.clone()
+        };
+        (event.receipt, record)
+    }
+
+    /// Makes the object, if it was not made before.
+    fn make(&self, batch: &mut Batch) -> Result<(), Refused> {
+        let Some(first) = batch.records.first() else { return Ok(()) };
+        let file = self.marshaller.marshal(&batch.records)?;
+        // The store puts its own prefix before it.
+        let key = object_key("", &self.config.path, first, &file.extension);
+        batch.object = Some((key, file));
+        batch.records = Vec::new();
+        Ok(())
+    }
+
+    fn put(&self, batch: &mut Batch) -> Result<(), Outcome> {
+        self.make(batch).map_err(|Refused { verdict, why }| Outcome::of(verdict, why))?;
+        let Some((key, file)) = &batch.object else { return Ok(()) };
+        self.store.put(key, marshal::media(self.config.format), &file.bytes).map_err(|failure| match failure.kind {
+            Kind::Transient { after } => Outcome::Later { why: failure.reason, after },
+            Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
+        })
+    }
+}
+
+/// Why a batch was not stored.
+enum Outcome {
+    Later { why: String, after: Option<Duration> },
+    Never(String),
+}
+
+impl Outcome {
+    fn of(verdict: Verdict, why: String) -> Self {
+        match verdict {
+            Verdict::Later { after } => Self::Later { why, after },
+            Verdict::Delivered | Verdict::Rejected => Self::Never(why),
+        }
+    }
+}
+
+/// What all records of a configuration have in common.
+fn common(config: &LoggerConfig) -> Record {
+    let cert_name = config.ca_cert_file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Record {
+        url: Url::new(&config.url),
+        source_uri: Url::new(&config.source_uri),
+        inference_service: config.inference_service.clone(),
+        namespace: config.namespace.clone(),
+        component: config.component.clone(),
+        endpoint: config.endpoint.clone(),
+        annotations: config.metadata_annotations.iter().cloned().collect(),
+        cert_name,
+        tls_skip_verify: config.tls_skip_verify,
+        ..Record::default()
+    }
+}
+
+impl Carrier for Porter {
+    type Cargo = Batch;
+
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn limit(&self) -> Duration {
+        self.0.limit
+    }
+
+    fn window(&self) -> usize {
+        1
+    }
+
+    fn fly<'c>(
+        &mut self,
+        batches: impl ExactSizeIterator<Item = &'c mut Batch>,
+        _: Duration,
+        mut land: impl FnMut(Landing),
+    ) -> Result<(), Cut> {
+        for batch in batches {
+            let (verdict, said) = match self.0.put(batch) {
+                Ok(()) => (Verdict::Delivered, String::new()),
+                Err(Outcome::Never(why)) => (Verdict::Rejected, why),
+                // All objects go to the same store, so the others would fail as well.
+                Err(Outcome::Later { why, after }) => return Err(Cut::Destination { why, after }),
+            };
+            land(Landing { verdict, said: Said::Text(said), at: Instant::now() });
+        }
+        Ok(())
+    }
+}
+
+impl Cargo for Batch {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn receipts(self) -> impl Iterator<Item = Receipt> {
+        self.receipts.into_iter()
+    }
+}
+
+impl Gatherer {
+    /// `most`: bytes that events may hold.
+    pub(super) fn new(
+        depot: Arc<Depot>,
+        events: Receiver<Vec<Event>>,
+        couriers: Sender<Vec<Batch>>,
+        most: usize,
+    ) -> Self {
+        let StoreConfig { batch_size, batch_interval, .. } = depot.config;
+        // A batch that never completes must not have all the room.
+        let batches = Batches::new(batch_size, batch_interval, LOG_OBJECT_BYTES.min(most / 2));
+        Self { depot, events, couriers, batches }
+    }
+
+    /// Gathers until the workers are gone; the last batch leaves as it is.
+    pub(crate) fn run(mut self) {
+        loop {
+            let due = self.batches.next_due().map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(self.events) -> events => match events {
+                    Ok(events) => self.gather(events),
+                    Err(_) => break,
+                },
+                recv(due) -> _ => {}
+            }
+            if let Some(events) = self.batches.due(Instant::now()) {
+                self.send(events);
+            }
+        }
+        if let Some(events) = self.batches.finish() {
+            self.send(events);
+        }
+    }
+
+    fn gather(&mut self, events: Vec<Event>) {
+        for event in events {
+            let bytes = event.receipt.held.bytes();
+            if let Some(events) = self.batches.add(event, bytes, Instant::now()) {
+                self.send(events);
+            }
+        }
+    }
+
+    fn send(&self, events: Vec<Event>) {
+        let bytes = events.iter().map(|event| event.payload.len()).sum();
+        let (receipts, records) = events.into_iter().map(|event| self.depot.record(event)).unzip();
+        let batch = Batch { receipts, records, bytes, object: None };
+        if let Err(left) = self.couriers.send(vec![batch]) {
+            // The time is over. What is on disk waits for the next start.
+            left.0.into_iter().flat_map(Cargo::receipts).for_each(|receipt| _ = receipt.stay());
+        }
+    }
+}
