@@ -31,8 +31,10 @@ fn run(arguments: &[&str]) -> Result<(), String> {
             open(url)?.put(key, "application/json", &bytes).map_err(|failure| line(&failure))
         }
         ["list", url] => {
-            for Object { path, size, version, crc32c, .. } in list(&open(url)?)? {
-                println!("{size}\t{path:?}\t{}\t{}", version.unwrap_or_default(), crc32c.unwrap_or_default());
+            let store = open(url)?;
+            let mut listing = store.list();
+            while let Some(page) = listing.page().map_err(|failure| line(&failure))? {
+                page.into_iter().for_each(show);
             }
             Ok(())
         }
@@ -48,6 +50,10 @@ fn run(arguments: &[&str]) -> Result<(), String> {
         }
         _ => Err("usage: store put URL KEY FILE | store list URL | store get URL [PATH START END]".to_owned()),
     }
+}
+
+fn show(Object { path, size, version, crc32c, .. }: Object) {
+    println!("{size}\t{path:?}\t{}\t{}", version.unwrap_or_default(), crc32c.unwrap_or_default());
 }
 
 fn list(store: &Store) -> Result<Vec<Object>, String> {

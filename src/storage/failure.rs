@@ -117,6 +117,12 @@ impl Failure {
                 None => status.to_string(),
             },
         };
+        let reason = match fields.get("x-amz-bucket-region").and_then(|region| region.to_str().ok()) {
+            Some(region) if matches!(status.as_u16(), 301 | 307 | 400) => {
+                format!("{reason}; AWS_DEFAULT_REGION: the bucket's region is {}", readable(region))
+            }
+            _ => reason,
+        };
         let kind = match status.as_u16() {
             412 => Kind::Changed,
             408 | 425 | 429 | 500..=599 => Kind::Transient { after: retry_after(fields) },
@@ -258,6 +264,15 @@ mod tests {
         ] {
             assert_eq!(answer(404, document).reason, reason, "{document}");
         }
+    }
+
+    #[test]
+    fn the_region_that_a_bucket_is_in_is_named() {
+        let fields =
+            HeaderMap::from_iter([("x-amz-bucket-region".parse().unwrap(), HeaderValue::from_static("eu-west-1"))]);
+        let failure = Failure::of_answer(StatusCode::MOVED_PERMANENTLY, &fields, "<Code>PermanentRedirect</Code>");
+        let reason = "301: PermanentRedirect; AWS_DEFAULT_REGION: the bucket's region is eu-west-1";
+        assert_eq!((failure.kind, failure.reason.as_str()), (Kind::Refused, reason));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! Not here: what is asked for, credentials, attempts after the first.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Request, Response};
@@ -28,6 +29,11 @@ pub(super) struct Http {
 impl Http {
     /// A client for these addresses; roots are needed only if one of them uses TLS.
     pub(super) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
+        Self::with_limit(STORE_STALL_TIMEOUT, roots, addresses)
+    }
+
+    /// The same, with this time in which one more byte must move.
+    fn with_limit(stall: Duration, roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
         let uses_tls = addresses.iter().any(|address| address.starts_with("https:"));
         let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
         let config = Agent::config_builder()
@@ -39,8 +45,8 @@ impl Http {
             .accept_encoding("")
             .user_agent(USER_AGENT)
             .timeout_connect(Some(STORE_CONNECT_TIMEOUT))
-            .timeout_per_read(Some(STORE_STALL_TIMEOUT))
-            .timeout_per_write(Some(STORE_STALL_TIMEOUT))
+            .timeout_per_read(Some(stall))
+            .timeout_per_write(Some(stall))
             .max_idle_connections(STORE_IDLE_CONNECTIONS)
             .max_idle_connections_per_host(STORE_IDLE_CONNECTIONS)
             .max_idle_age(STORE_IDLE_TIMEOUT)
@@ -111,6 +117,77 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::failure::Kind;
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    /// What comes of the body of a request, to whose connection `serve` may do anything.
+    fn ask(serve: impl FnOnce(&mut TcpStream) + Send + 'static) -> Result<String, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            serve(&mut connection);
+            // Until the client has gone.
+            let _ = connection.read(&mut [0]);
+        });
+        let http = Http::with_limit(Duration::from_millis(100), &Roots::System, &[]).unwrap();
+        let answer = http.text(Request::get(address).body(()), 1000);
+        drop(http);
+        server.join().unwrap();
+        answer
+    }
+
+    fn sends(bytes: &'static str) -> impl FnOnce(&mut TcpStream) + Send {
+        move |connection| connection.write_all(bytes.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_store_that_goes_silent_anywhere_is_not_waited_for() {
+        for bytes in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+            let failure = ask(sends(bytes)).unwrap_err();
+            assert_eq!(failure.kind, Kind::Transient { after: None });
+            assert!(failure.reason.starts_with("stalled for "), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_early_is_a_failure() {
+        for bytes in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+            let failure = ask(move |connection| {
+                connection.write_all(bytes.as_bytes()).unwrap();
+                connection.shutdown(std::net::Shutdown::Both).unwrap();
+            });
+            assert_eq!(failure, Err(Failure::transient("the connection ended early")), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_long_is_not_read_on() {
+        let long = |connection: &mut TcpStream| {
+            let _ =
+                connection.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n{:1001}", "").as_bytes());
+        };
+        assert_eq!(ask(long), Err(Failure::transient("an answer of over 1000 bytes")));
+        let allowed = |connection: &mut TcpStream| {
+            let _ =
+                connection.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{:1000}", "").as_bytes());
+        };
+        assert_eq!(ask(allowed).map(|text| text.len()), Ok(1000));
+    }
+
+    #[test]
+    fn a_redirect_is_not_followed() {
+        let failure =
+            ask(sends("HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")).unwrap_err();
+        assert_eq!((failure.kind, failure.reason.as_str()), (Kind::Refused, "307 Temporary Redirect"));
+    }
 
     #[test]
     fn whatever_a_key_holds_stays_in_its_place() {

@@ -41,7 +41,9 @@ impl Gcs {
             Some(_) => Rights::Nobody,
             None => Rights::open(env)?,
         };
-        let service = emulator.unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
+        // As gcloud has it: the door of a private network.
+        let endpoint = env.url("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE")?;
+        let service = emulator.or(endpoint).unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
         let http = Http::new(&Roots::System, &[&service, rights.address()])?;
         Ok(Self { http, service, bucket: bucket.to_owned(), rights })
     }

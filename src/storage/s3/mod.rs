@@ -3,8 +3,8 @@
 //! `rusty-s3` signs, so a request's rights are in its URL (a "presigned" one), good for a quarter of an hour and for that
 //! request only.
 //!
-//! Not here: uploads in parts (what the agent stores is small), and finding out a bucket's region, which the store's
-//! message names when it is another.
+//! Not here: uploads in parts (what the agent stores is small), and following a bucket to its region, which a failure
+//! names when it is another.
 
 mod keys;
 
@@ -39,7 +39,10 @@ impl S3 {
         let place = place(name, &region, env)?;
         let keys = Keys::open(&region, env)?;
         let roots = match (env.switch("S3_VERIFY_SSL")?, env.text("AWS_CA_BUNDLE")) {
-            (Some(false), _) => Roots::Unverified,
+            (Some(false), _) => {
+                log::warn!("S3_VERIFY_SSL: whoever answers for {} gets what is stored there", place.endpoint);
+                Roots::Unverified
+            }
             (_, Some(file)) => Roots::File(file.into()),
             (_, None) => Roots::System,
         };
