@@ -136,11 +136,12 @@ fn every_environment_variable_is_in_the_readme() {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_variable = |word: &str| word.contains('_') && !word.starts_with("CARGO_") && word.bytes().all(is_capital);
     let mut read = Vec::new();
-    for (_, text) in sources("src/cli").into_iter().filter(|(path, _)| !path.to_str().unwrap().ends_with("tests.rs")) {
+    let readers = ["src/cli", "src/storage"].into_iter().flat_map(sources);
+    for (_, text) in readers.filter(|(path, _)| !path.to_str().unwrap().ends_with("tests.rs")) {
         let strings = code(&text).flat_map(|line| line.split('"').skip(1).step_by(2));
         read.extend(strings.filter(|word| is_variable(word)).map(str::to_owned));
     }
-    assert!(read.len() >= 6, "{read:?}");
+    assert!(read.len() >= 30, "{read:?}");
     for name in &read {
         assert!(table.contains(&format!("`{name}`")), "{name} is not in the README's table");
     }
