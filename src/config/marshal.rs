@@ -30,7 +30,7 @@ pub const MARSHAL_CONNECTIONS: usize = 16;
 /// the largest takes less than a second.
 pub const MARSHAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Wait before the marshaller service accepts again when there was no descriptor.
+/// Wait before the marshaller service accepts again when it could not, as there was no descriptor.
 pub const MARSHAL_ACCEPT_WAIT: Duration = Duration::from_millis(100);
 
 /// Bytes of the file that another marshaller may make of a batch.

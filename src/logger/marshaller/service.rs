@@ -31,7 +31,6 @@ use crate::config::{
     LINGER_TIMEOUT, MARSHAL_ACCEPT_WAIT, MARSHAL_CONNECTIONS, MARSHAL_HELD_BYTES, MARSHAL_TIMEOUT, READ_BYTES,
     StoreFormat,
 };
-use crate::ops::limits::is_exhausted;
 
 /// The service, before it runs.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ pub struct Service {
     stop: UnixStream,
     /// The oldest first.
     connections: Vec<Connection>,
-    /// Nothing is accepted before this, as there was no descriptor.
+    /// Nothing is accepted before this, as the last accept has failed.
     accepts_at: Option<Instant>,
 }
 
@@ -164,9 +163,9 @@ impl Service {
                     self.connections.push(Connection { stream, phase, deadline: now + MARSHAL_TIMEOUT });
                 }
             }
-            Err(error) if is_exhausted(&error) => self.accepts_at = Some(now + MARSHAL_ACCEPT_WAIT),
-            // Nobody is there any more, or what accept(2) lists of the network's errors: that one's own.
-            Err(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // No descriptor, most likely: whatever it is, the next moment brings the same.
+            Err(_) => self.accepts_at = Some(now + MARSHAL_ACCEPT_WAIT),
         }
     }
 }
