@@ -166,6 +166,13 @@ fn note(group: Group) -> &'static str {
              thread (tiny_http + ureq: one blocking worker per processor); “direct” is the server, whose processor time \
              is its own. Latencies of a closed loop flatter a proxy that stalls; those at fixed rates do not."
         }
+        Group::Single => {
+            "A client of the harness's own with one connection, which keeps the nanoseconds of each request; every 25 ms \
+             it is another peer's turn, so that a machine that is now fast, now slow is so to all. “Added” is over the \
+             server's own percentile in the same round. Everyone is kept on a processor, as a request through any proxy \
+             takes twice as long when it wakes sleeping processors on its way: on one together, which leaves nothing but \
+             work, and with the client apart, which each request and each answer has to wake."
+        }
         Group::Rates => {
             "h2load, an open loop: requests are begun at their times whether or not earlier ones were answered, by \
              clients that ask 50 times a second each and begin one after another."

@@ -1,12 +1,13 @@
 //! The agent measured beside its peers: starts them, drives them, judges what it promises, writes a report.
 //!
-//! Reading order: [`parts`] say what is measured; [`load`] and [`peer`] do it; [`model`] holds the figures; [`promises`]
-//! and [`verdict`] judge them; [`html`], [`markdown`] and [`plots`] show them. All but the first three are pure.
+//! Reading order: [`parts`] say what is measured; [`load`], [`client`] and [`peer`] do it; [`model`] holds the figures;
+//! [`promises`] and [`verdict`] judge them; [`html`], [`markdown`] and [`plots`] show them. From [`model`] on all is pure.
 //!
-//! Deliberately not here: load generators (wrk and h2load are), statistics beyond medians and quartiles, and any
+//! Deliberately not here: generators of load for many connections (wrk and h2load are), statistics beyond medians and quartiles, and any
 //! comparison with an earlier run: figures of two days on two machines say nothing of each other.
 
 mod chart;
+mod client;
 mod failure;
 mod html;
 mod load;
@@ -17,11 +18,13 @@ mod options;
 mod parse;
 mod parts;
 mod peer;
+mod place;
 mod plots;
 mod process;
 mod progress;
 mod promises;
 mod recipes;
+
 mod stats;
 mod verdict;
 
@@ -35,7 +38,7 @@ use serde::Serialize;
 use failure::Failure;
 use model::{Group, Measured};
 use options::Options;
-use parts::{Bench, batcher, footprint, kserve, quota, traffic, trust};
+use parts::{Bench, batcher, footprint, kserve, quota, single, traffic, trust};
 use progress::Progress;
 use promises::{Row, Verdict};
 use verdict::Finding;
@@ -74,6 +77,7 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
     for part in &parts {
         match part {
             Group::Trust => trust::run(&mut bench)?,
+            Group::Single => single::run(&mut bench)?,
             Group::Footprint => footprint::run(&mut bench)?,
             Group::Batcher => batcher::run(&mut bench)?,
             Group::Kserve => kserve::run(&mut bench)?,
@@ -99,6 +103,7 @@ fn is_traffic(part: Group) -> bool {
 fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
     let others = parts.iter().map(|part| match part {
         Group::Trust => trust::plan(options),
+        Group::Single => single::plan(options),
         Group::Footprint => footprint::plan(options),
         Group::Batcher => batcher::plan(options),
         Group::Kserve => kserve::plan(options),

@@ -4,18 +4,21 @@ use std::fmt::Write;
 
 use crate::model::{AGENT, BASELINE, DIRECT, HAPROXY, HAPROXY_TCP, Kind, Measured, NGINX};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
+use crate::parts::single::{APART, TOGETHER};
 use crate::promises::{Row, Verdict};
 use crate::stats::show;
 use crate::verdict::Finding;
 
 const PEERS: [&str; 6] = [DIRECT, AGENT, NGINX, HAPROXY, HAPROXY_TCP, BASELINE];
-const ROWS: [(&str, Kind); 21] = [
+const ROWS: [(&str, Kind); 23] = [
     ("c64", Kind::Rate),
     ("c64", Kind::Cpu),
     ("c64", Kind::P50),
     ("c64", Kind::P99),
-    ("c1", Kind::P50),
-    ("c1", Kind::P99),
+    (TOGETHER, Kind::P50),
+    (TOGETHER, Kind::P99),
+    (APART, Kind::P50),
+    (APART, Kind::P99),
     ("c1000", Kind::Rate),
     ("r5000", Kind::P50),
     ("r5000", Kind::P99),

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     P90,
     P99,
     P999,
+    AddedP50,
+    AddedP99,
     Bandwidth,
     Errors,
     Peak,
@@ -51,6 +53,8 @@ impl Kind {
             Self::P90 => "p90, µs",
             Self::P99 => "p99, µs",
             Self::P999 => "p99.9, µs",
+            Self::AddedP50 => "p50 added, µs",
+            Self::AddedP99 => "p99 added, µs",
             Self::Bandwidth => "GB/s",
             Self::Errors => "errors",
             Self::Peak => "resident at most, MiB",
@@ -93,6 +97,7 @@ pub(crate) struct Scenario {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Group {
     Connections,
+    Single,
     Rates,
     Bodies,
     Footprint,
@@ -103,8 +108,9 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Connections,
+        Self::Single,
         Self::Rates,
         Self::Bodies,
         Self::Footprint,
@@ -117,6 +123,7 @@ impl Group {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Connections => "Small predict requests, as fast as they go",
+            Self::Single => "What a proxy adds to one request",
             Self::Rates => "Latency at fixed rates",
             Self::Bodies => "Large bodies",
             Self::Footprint => "Memory, start and size",
@@ -128,12 +135,20 @@ impl Group {
     }
 }
 
-/// Latencies of one peer at a fixed rate, all rounds together: percent and microseconds.
+/// Latencies of one peer, all rounds together: percent and microseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     pub(crate) scenario: String,
     pub(crate) peer: String,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Distribution {
+    /// Where one is drawn: even steps of the number of nines.
+    pub(crate) const PERCENTS: [f64; 19] = [
+        0.0, 10.0, 25.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 93.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9,
+        99.95,
+    ];
 }
 
 /// Where and when it ran.

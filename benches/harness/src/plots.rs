@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::model::{Group, Kind, Measured};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
 use crate::parts::kserve::SWEEP;
+use crate::parts::single::{APART, TOGETHER};
 use crate::parts::trust;
 
 /// A picture, where it stands in the report and what its file in `docs` is called.
@@ -28,6 +29,14 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     add(Group::Connections, Some("cost.svg"), cost);
     let close = ("A new connection per request, 32 clients", "close", Kind::Cpu);
     add(Group::Connections, None, bar_chart(measured, close)?);
+    for (title, id, kind) in [
+        ("Added to half of the requests, all on one processor", TOGETHER, Kind::AddedP50),
+        ("The same, the client apart", APART, Kind::AddedP50),
+    ] {
+        add(Group::Single, None, bar_chart(measured, (title, id, kind))?);
+    }
+    let title = "one connection, all on one processor";
+    add(Group::Single, None, distribution(measured, TOGETHER, title)?);
     for scenario in measured.scenarios.iter().filter(|scenario| scenario.group == Group::Rates) {
         let file = (scenario.id == "r5000").then_some("latency.svg");
         add(Group::Rates, file, distribution(measured, &scenario.id, &scenario.title)?);
