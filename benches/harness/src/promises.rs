@@ -130,7 +130,7 @@ const PROMISES: [Promise; 48] = [
     promise(MEMORY, (ACTIVE, Kind::PerActive), Plain(AGENT), AtMost(20_480.0)),
     promise("start to listening", (START, Kind::Listening), Plain(AGENT), AtMost(5.0)),
     promise("binary, static, stripped", (START, Kind::Binary), Plain(AGENT), AtMost(6.0)),
-    promise("image, MB", ("", Kind::Binary), Elsewhere("make image-test"), AtMost(8.0)),
+    promise("image", (START, Kind::Image), Plain(AGENT), AtMost(8.0)),
     promise("socket calls per request", ("calls", Kind::Calls), Plain(AGENT), AtMost(4.1)),
     promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(WINDOW), AtLeast(97.0)),
     promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(EAGER), AtLeast(97.0)),
