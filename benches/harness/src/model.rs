@@ -41,6 +41,7 @@ pub(crate) enum Kind {
     Share,
     WakeUps,
     Call,
+    Throttled,
 }
 
 impl Kind {
@@ -73,6 +74,7 @@ impl Kind {
             Self::Share => "share of full batches posted straight, %",
             Self::WakeUps => "wake-ups in 3 s of idleness",
             Self::Call => "time of one call, ms",
+            Self::Throttled => "periods that used up the quota, %",
         }
     }
 }
