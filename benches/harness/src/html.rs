@@ -187,6 +187,11 @@ fn note(group: Group) -> &'static str {
              number of threads is its own choice."
         }
         Group::Kserve => "One process, one server for all policies. A window of 20 ms.",
+        Group::Payload => {
+            "Every request and every answer becomes a CloudEvent that is posted to a sink: a healthy one, which answers at \
+             once, a slow one, which takes a second for each answer, and a dead one, where nobody listens. Sinks count \
+             what they get. The sink, the agent, the server and the load share this machine's processors."
+        }
         Group::Quota => {
             "The proxy alone is held to the quota, by its control group; the server and the load have the rest."
         }

@@ -24,6 +24,7 @@ mod process;
 mod progress;
 mod promises;
 mod recipes;
+mod sink;
 
 mod stats;
 mod verdict;
@@ -38,7 +39,7 @@ use serde::Serialize;
 use failure::Failure;
 use model::{Group, Measured};
 use options::Options;
-use parts::{Bench, batcher, footprint, kserve, quota, single, traffic, trust};
+use parts::{Bench, batcher, footprint, kserve, payload, quota, single, traffic, trust};
 use progress::Progress;
 use promises::{Row, Verdict};
 use verdict::Finding;
@@ -81,6 +82,7 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
             Group::Footprint => footprint::run(&mut bench)?,
             Group::Batcher => batcher::run(&mut bench)?,
             Group::Kserve => kserve::run(&mut bench)?,
+            Group::Payload => payload::run(&mut bench)?,
             Group::Quota => quota::run(&mut bench)?,
             // These three share their peers, and run with the first of them.
             Group::Connections | Group::Rates | Group::Bodies => {
@@ -107,6 +109,7 @@ fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
         Group::Footprint => footprint::plan(options),
         Group::Batcher => batcher::plan(options),
         Group::Kserve => kserve::plan(options),
+        Group::Payload => payload::plan(options),
         Group::Quota => quota::plan(options),
         Group::Connections | Group::Rates | Group::Bodies => (0, 0.0),
     });

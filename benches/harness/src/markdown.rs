@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::model::{AGENT, BASELINE, DIRECT, HAPROXY, HAPROXY_TCP, Kind, Measured, NGINX};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
+use crate::parts::quota::{HALF, TENTH};
 use crate::parts::single::{APART, TOGETHER};
 use crate::promises::{Row, Verdict};
 use crate::stats::show;
@@ -27,8 +28,8 @@ const ROWS: [(&str, Kind); 23] = [
     ("up-1m", Kind::Bandwidth),
     ("down-10m", Kind::Bandwidth),
     ("calls", Kind::Calls),
-    ("quota-01", Kind::Rate),
-    ("quota-05", Kind::Rate),
+    (TENTH, Kind::Rate),
+    (HALF, Kind::Rate),
     (IDLE, Kind::Idle),
     (IDLE, Kind::PerIdle),
     (ACTIVE, Kind::PerActive),

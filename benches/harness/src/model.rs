@@ -42,6 +42,12 @@ pub(crate) enum Kind {
     WakeUps,
     Call,
     Throttled,
+    Lost,
+    Lag,
+    Accepted,
+    Sent,
+    Failed,
+    Dropped,
 }
 
 impl Kind {
@@ -74,6 +80,12 @@ impl Kind {
             Self::Share => "share of full batches posted straight, %",
             Self::WakeUps => "wake-ups in 3 s of idleness",
             Self::Call => "time of one call, ms",
+            Self::Lost => "events lost",
+            Self::Lag => "last event after the load, s",
+            Self::Accepted => "events accepted",
+            Self::Sent => "events sent",
+            Self::Failed => "events given up",
+            Self::Dropped => "events without room",
             Self::Throttled => "periods that used up the quota, %",
         }
     }
@@ -107,12 +119,13 @@ pub(crate) enum Group {
     Footprint,
     Batcher,
     Kserve,
+    Payload,
     Quota,
     Trust,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Connections,
         Self::Single,
         Self::Rates,
@@ -120,6 +133,7 @@ impl Group {
         Self::Footprint,
         Self::Batcher,
         Self::Kserve,
+        Self::Payload,
         Self::Quota,
         Self::Trust,
     ];
@@ -133,6 +147,7 @@ impl Group {
             Self::Footprint => "Memory, start and size",
             Self::Batcher => "The batcher in front of servers with a known cost",
             Self::Kserve => "The batcher in front of the KServe SDK's own server",
+            Self::Payload => "The payload log",
             Self::Quota => "Under a processor quota",
             Self::Trust => "The harness measures itself",
         }

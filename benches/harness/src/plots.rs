@@ -5,8 +5,9 @@ use crate::failure::Failure;
 use crate::model::{Group, Kind, Measured};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
 use crate::parts::kserve::SWEEP;
+use crate::parts::quota::{HALF, TENTH};
 use crate::parts::single::{APART, TOGETHER};
-use crate::parts::trust;
+use crate::parts::{payload, trust};
 
 /// A picture, where it stands in the report and what its file in `docs` is called.
 pub(crate) struct Plot {
@@ -62,6 +63,16 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     let iris = over(measured, "kserve-", &[8.0, 32.0, 64.0], Kind::Rate, "iris, scikit-learn", "clients")?;
     add(Group::Kserve, None, iris);
     add(Group::Kserve, Some("batching.svg"), sweep(measured)?);
+    for (title, id, kind) in [
+        ("Throughput at 64 connections", payload::FULL, Kind::Rate),
+        ("Half of the requests take, at 1 000 requests/s", payload::CALM, Kind::P50),
+        ("Memory at 64 connections", payload::FULL, Kind::Peak),
+    ] {
+        add(Group::Payload, None, bar_chart(measured, (title, id, kind))?);
+    }
+    for (title, id) in [("With a tenth of a processor", TENTH), ("With half a processor", HALF)] {
+        add(Group::Quota, None, bar_chart(measured, (title, id, Kind::Rate))?);
+    }
     add(Group::Trust, None, bar_chart(measured, ("The agent beside itself, 64 connections", trust::ID, Kind::Cpu))?);
     Ok(plots)
 }

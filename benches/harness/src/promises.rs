@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::model::{AGENT, DIRECT, HAPROXY, HAPROXY_TCP, Kind, Measured, NGINX};
 use crate::parts::batcher::{ADAPTIVE, EAGER, IDLE as BATCHER_IDLE, NO_BATCHER};
 use crate::parts::footprint::{ACTIVE, EVERYTHING, IDLE, START};
+use crate::parts::payload::{CALM as LOG_CALM, DEAD, FULL as LOG_FULL, HEALTHY, NO_LOG, SLOW};
 use crate::parts::single::{APART, TOGETHER};
 use crate::stats::{Spread, paired};
 
@@ -25,8 +26,6 @@ enum Number {
     Recorded(&'static str, f64),
     /// The same after what the server takes by itself was taken off the first.
     AddedRecorded(&'static str, f64),
-    /// By other means, which it names.
-    Elsewhere(&'static str),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +83,7 @@ const fn promise(what: &'static str, from: (&'static str, Kind), number: Number,
 }
 
 use Bound::{AtLeast, AtMost};
-use Number::{Added, AddedRecorded, Elsewhere, More, Plain, Ratio, Recorded};
+use Number::{Added, AddedRecorded, More, Plain, Ratio, Recorded};
 
 const CPU: &str = "pass-through, CPU per request, 64 connections";
 const RATE: &str = "pass-through, requests/s, 64 connections";
@@ -97,9 +96,11 @@ const MEMORY: &str = "resident memory";
 const SERIAL: &str = "batcher, serial server, 128 clients: share of full batches posted straight, %";
 const FREE: &str = "batcher, free server, 128 clients";
 const IRIS: &str = "batcher, KServe SDK's server";
+const LOG: &str = "payload log, healthy sink";
+const LOG_MEMORY: &str = "payload log, memory at 64 connections";
 const WINDOW: &str = "window, 10 ms";
 
-const PROMISES: [Promise; 48] = [
+const PROMISES: [Promise; 51] = [
     promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, NGINX), AtMost(0.9)),
     promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, HAPROXY), AtMost(0.9)),
     promise(CPU, ("c64", Kind::Cpu), Ratio(AGENT, HAPROXY_TCP), AtMost(1.0)),
@@ -143,14 +144,17 @@ const PROMISES: [Promise; 48] = [
     promise("batcher, free server, one client", ("batcher-a-1", Kind::P50), More(EAGER, NO_BATCHER), AtMost(60.0)),
     promise(IRIS, ("kserve-8", Kind::Rate), Ratio(EAGER, NO_BATCHER), AtLeast(3.0)),
     promise(IRIS, ("kserve-64", Kind::Rate), Recorded(EAGER, 15_428.0), AtLeast(1.3)),
-    promise("payload log, healthy sink, events lost", ("", Kind::Rate), Elsewhere(NOT_BUILT), AtMost(0.0)),
-    promise("payload log, healthy sink, requests/s", ("", Kind::Rate), Elsewhere(NOT_BUILT), AtLeast(0.5)),
-    promise("payload log, memory, MB", ("", Kind::Peak), Elsewhere(NOT_BUILT), AtMost(80.0)),
+    promise(LOG, (LOG_FULL, Kind::Lost), Plain(HEALTHY), AtMost(0.0)),
+    promise(LOG, (LOG_FULL, Kind::Rate), Ratio(HEALTHY, NO_LOG), AtLeast(0.5)),
+    promise(LOG, (LOG_CALM, Kind::P50), More(HEALTHY, NO_LOG), AtMost(15.0)),
+    // 80 MB.
+    promise(LOG_MEMORY, (LOG_FULL, Kind::Peak), Plain(HEALTHY), AtMost(76.2)),
+    promise(LOG_MEMORY, (LOG_FULL, Kind::Peak), Plain(SLOW), AtMost(76.2)),
+    promise(LOG_MEMORY, (LOG_FULL, Kind::Peak), Plain(DEAD), AtMost(76.2)),
     promise("errors, 64 connections", ("c64", Kind::Errors), Plain(AGENT), AtMost(0.0)),
     promise("errors, 1 000 connections", ("c1000", Kind::Errors), Plain(AGENT), AtMost(0.0)),
     promise("errors, 20 000 requests/s", ("r20000", Kind::Errors), Plain(AGENT), AtMost(0.0)),
 ];
-const NOT_BUILT: &str = "the part is not built yet";
 
 pub(crate) fn rows(measured: &Measured) -> Vec<Row> {
     PROMISES.iter().map(|promise| promise.row(measured)).collect()
@@ -187,7 +191,6 @@ impl Promise {
             AddedRecorded(of, day) => {
                 Spread::of(&paired(runs(of), runs(DIRECT), |with, without| (with - without) / day))
             }
-            Elsewhere(_) => None,
         }
     }
 
@@ -214,7 +217,6 @@ impl Promise {
                 let who = if of == AGENT { String::new() } else { format!(", {of}") };
                 format!("{label}{who}, over the Go agent's {} of another day", crate::stats::show(day))
             }
-            Elsewhere(by) => by.to_owned(),
         }
     }
 }

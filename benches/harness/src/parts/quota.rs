@@ -9,11 +9,12 @@ use crate::load::Work;
 use crate::model::{Group, Kind};
 use crate::options::Options;
 
+pub(crate) const TENTH: &str = "quota-01";
+pub(crate) const HALF: &str = "quota-05";
+
 /// Processors, and how that is named.
-const QUOTAS: [(f64, &str, &str); 2] = [
-    (0.1, "quota-01", "a tenth of a processor, 16 connections"),
-    (0.5, "quota-05", "half a processor, 16 connections"),
-];
+const QUOTAS: [(f64, &str, &str); 2] =
+    [(0.1, TENTH, "a tenth of a processor, 16 connections"), (0.5, HALF, "half a processor, 16 connections")];
 const LOAD: Closed = Closed { connections: 16, seconds: 1, work: Work::Predict(1) };
 /// Microseconds; the kubelet's.
 const PERIOD: u32 = 100_000;
