@@ -23,10 +23,12 @@ pub(crate) fn page(measured: &Measured, rows: &[Row], findings: &[Finding], plot
         for plot in plots.iter().filter(|plot| plot.group == group) {
             add(&mut page, format_args!("<figure>{}</figure>", plot.svg));
         }
+        // A link to one of them opens them.
+        page.push_str("<details><summary>All figures</summary>");
         for scenario in scenarios {
             table(&mut page, measured, scenario);
         }
-        page.push_str("</section>");
+        page.push_str("</details></section>");
     }
     left_out(&mut page, measured);
     page.push_str("</main></body></html>\n");
@@ -69,7 +71,7 @@ fn promises(page: &mut String, rows: &[Row]) {
         "<section><h2>What is promised</h2><p>A verdict is by the median of the rounds; where the bound lies between \
          their quartiles, or the medians say otherwise, it is within the noise. Ratios are of runs of the same round. The Go agent's figures were \
          recorded on another day, on such a machine.</p>\
-         <table><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
+         <table class=\"promises\"><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
          <th>verdict</th></tr></thead><tbody>",
     );
     let mut before = "";
@@ -140,12 +142,10 @@ fn table(page: &mut String, measured: &Measured, scenario: &Scenario) {
     page.push_str("</tbody></table>");
 }
 
-/// The median, and the quartiles where they are not the same.
+/// The median, and the quartiles where they do not look the same.
 fn cell(spread: Spread) -> String {
-    if spread.low == spread.high {
-        return show(spread.median);
-    }
-    format!("{}<i>{} – {}</i>", show(spread.median), show(spread.low), show(spread.high))
+    let (median, low, high) = (show(spread.median), show(spread.low), show(spread.high));
+    if low == high { median } else { format!("{median}<i>{low} – {high}</i>") }
 }
 
 fn left_out(page: &mut String, measured: &Measured) {

@@ -209,7 +209,7 @@ impl Promise {
         match self.number {
             Plain(AGENT) => label.to_owned(),
             Plain(of) => format!("{label}: {of}"),
-            Added(AGENT, to) => format!("{label}, over direct: of {to}'s"),
+            Added(AGENT, to) => format!("added {label}, over {to}'s"),
             Ratio(AGENT, to) => format!("{label}, over {to}'s"),
             Ratio(of, to) | Added(of, to) => format!("{label}, {of} over {to}"),
             More(of, to) => format!("{label}, {of} more than {to}"),

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::model::{AGENT, BASELINE, Group, Kind};
 use crate::options::Options;
 use crate::peer::{GET, Peer, Recipe, free_port};
+use crate::stats::show;
 
 pub(crate) const START: &str = "start";
 pub(crate) const IDLE: &str = "idle";
@@ -128,7 +129,11 @@ fn idle_cost(bench: &mut Bench<'_>, count: usize) -> Result<(), Failure> {
     let ports = [format!("--metrics-port={}", free_port()?), format!("--admin-port={}", free_port()?)];
     let everything = ["--threads=1", "--enable-batcher", &ports[0], &ports[1]];
     recipes.insert(1, kitchen.agent(EVERYTHING, server.port, &everything)?);
-    bench.measured.open(IDLE, &format!("{count} idle connections, each has carried a request"), Group::Footprint);
+    bench.measured.open(
+        IDLE,
+        &format!("{} idle connections, each has carried a request", show(count as f64)),
+        Group::Footprint,
+    );
     for recipe in &recipes {
         let connections = if recipe.name == BASELINE { count.min(THREADED) } else { count };
         bench.progress.step(SECONDS, &format!("{connections} idle connections: {}", recipe.name));
