@@ -102,7 +102,7 @@ pub(crate) fn colour(name: &str) -> RGBColor {
         "haproxy" | "slow sink" => RGBColor(0x1f, 0x5f, 0xa8),
         "haproxy, TCP" | "dead sink" => RGBColor(0x6c, 0xb0, 0xe8),
         "tiny_http + ureq" => RGBColor(0x8e, 0x5b, 0xb5),
-        "kserve-agent, everything on" | "eager, 32 at once" => RGBColor(0xf0, 0xa0, 0x70),
+        "kserve-agent, everything on" | "kserve-agent again" | "eager, 32 at once" => RGBColor(0xf0, 0xa0, 0x70),
         _ if name.starts_with("window") => RGBColor(0x1f, 0x5f, 0xa8),
         _ => RGBColor(0x40, 0x40, 0x40),
     }

@@ -152,7 +152,7 @@ fn left_out(page: &mut String, measured: &Measured) {
     if measured.left_out.is_empty() {
         return;
     }
-    page.push_str("<section><h2>Not measured</h2><ul>");
+    page.push_str("<section><h2>What to know of this run</h2><ul>");
     for what in &measured.left_out {
         add(page, format_args!("<li>{}</li>", escape(what)));
     }

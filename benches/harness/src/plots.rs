@@ -75,7 +75,7 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     add(Group::Kserve, Some("batching.svg"), sweep(measured)?);
     for (title, id, kind) in [
         ("Throughput at 64 connections", payload::FULL, Kind::Rate),
-        ("Half of the requests take, at 1 000 requests/s", payload::CALM, Kind::P50),
+        ("Median latency at 1 000 requests/s", payload::CALM, Kind::P50),
         ("Memory at 64 connections", payload::FULL, Kind::Peak),
     ] {
         add(Group::Payload, None, bar_chart(measured, (title, id, kind))?);
