@@ -96,13 +96,13 @@ fn step(most: f64) -> f64 {
 /// A colour of its own for each name that the reports know.
 pub(crate) fn colour(name: &str) -> RGBColor {
     match name {
-        "kserve-agent" | "eager" => RGBColor(0xd1, 0x49, 0x1a),
-        "direct" | "no batcher" => RGBColor(0x8a, 0x8a, 0x8a),
+        "kserve-agent" | "eager" | "healthy sink" => RGBColor(0xd1, 0x49, 0x1a),
+        "direct" | "no batcher" | "no log" => RGBColor(0x8a, 0x8a, 0x8a),
         "nginx" | "adaptive" => RGBColor(0x2e, 0x8b, 0x57),
-        "haproxy" => RGBColor(0x1f, 0x5f, 0xa8),
-        "haproxy, TCP" => RGBColor(0x6c, 0xb0, 0xe8),
+        "haproxy" | "slow sink" => RGBColor(0x1f, 0x5f, 0xa8),
+        "haproxy, TCP" | "dead sink" => RGBColor(0x6c, 0xb0, 0xe8),
         "tiny_http + ureq" => RGBColor(0x8e, 0x5b, 0xb5),
-        "eager, 32 at once" => RGBColor(0xf0, 0xa0, 0x70),
+        "kserve-agent, everything on" | "kserve-agent again" | "eager, 32 at once" => RGBColor(0xf0, 0xa0, 0x70),
         _ if name.starts_with("window") => RGBColor(0x1f, 0x5f, 0xa8),
         _ => RGBColor(0x40, 0x40, 0x40),
     }

@@ -23,10 +23,12 @@ pub(crate) fn page(measured: &Measured, rows: &[Row], findings: &[Finding], plot
         for plot in plots.iter().filter(|plot| plot.group == group) {
             add(&mut page, format_args!("<figure>{}</figure>", plot.svg));
         }
+        // A link to one of them opens them.
+        page.push_str("<details><summary>All figures</summary>");
         for scenario in scenarios {
             table(&mut page, measured, scenario);
         }
-        page.push_str("</section>");
+        page.push_str("</details></section>");
     }
     left_out(&mut page, measured);
     page.push_str("</main></body></html>\n");
@@ -69,7 +71,7 @@ fn promises(page: &mut String, rows: &[Row]) {
         "<section><h2>What is promised</h2><p>A verdict is by the median of the rounds; where the bound lies between \
          their quartiles, or the medians say otherwise, it is within the noise. Ratios are of runs of the same round. The Go agent's figures were \
          recorded on another day, on such a machine.</p>\
-         <table><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
+         <table class=\"promises\"><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
          <th>verdict</th></tr></thead><tbody>",
     );
     let mut before = "";
@@ -140,19 +142,17 @@ fn table(page: &mut String, measured: &Measured, scenario: &Scenario) {
     page.push_str("</tbody></table>");
 }
 
-/// The median, and the quartiles where they are not the same.
+/// The median, and the quartiles where they do not look the same.
 fn cell(spread: Spread) -> String {
-    if spread.low == spread.high {
-        return show(spread.median);
-    }
-    format!("{}<i>{} – {}</i>", show(spread.median), show(spread.low), show(spread.high))
+    let (median, low, high) = (show(spread.median), show(spread.low), show(spread.high));
+    if low == high { median } else { format!("{median}<i>{low} – {high}</i>") }
 }
 
 fn left_out(page: &mut String, measured: &Measured) {
     if measured.left_out.is_empty() {
         return;
     }
-    page.push_str("<section><h2>Not measured</h2><ul>");
+    page.push_str("<section><h2>What to know of this run</h2><ul>");
     for what in &measured.left_out {
         add(page, format_args!("<li>{}</li>", escape(what)));
     }
@@ -165,6 +165,13 @@ fn note(group: Group) -> &'static str {
             "wrk, one thread, a closed loop: a connection sends when it has its answer. Every proxy has one worker \
              thread (tiny_http + ureq: one blocking worker per processor); “direct” is the server, whose processor time \
              is its own. Latencies of a closed loop flatter a proxy that stalls; those at fixed rates do not."
+        }
+        Group::Single => {
+            "A client of the harness's own with one connection, which keeps the nanoseconds of each request; every 25 ms \
+             it is another peer's turn, so that a machine that is now fast, now slow is so to all. “Added” is over the \
+             server's own percentile in the same round. Everyone is kept on a processor, as a request through any proxy \
+             takes twice as long when it wakes sleeping processors on its way: on one together, which leaves nothing but \
+             work, and with the client apart, which each request and each answer has to wake."
         }
         Group::Rates => {
             "h2load, an open loop: requests are begun at their times whether or not earlier ones were answered, by \
@@ -180,6 +187,11 @@ fn note(group: Group) -> &'static str {
              number of threads is its own choice."
         }
         Group::Kserve => "One process, one server for all policies. A window of 20 ms.",
+        Group::Payload => {
+            "Every request and every answer becomes a CloudEvent that is posted to a sink: a healthy one, which answers at \
+             once, a slow one, which takes a second for each answer, and a dead one, where nobody listens. Sinks count \
+             what they get. The sink, the agent, the server and the load share this machine's processors."
+        }
         Group::Quota => {
             "The proxy alone is held to the quota, by its control group; the server and the load have the rest."
         }

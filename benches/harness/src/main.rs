@@ -1,12 +1,13 @@
 //! The agent measured beside its peers: starts them, drives them, judges what it promises, writes a report.
 //!
-//! Reading order: [`parts`] say what is measured; [`load`] and [`peer`] do it; [`model`] holds the figures; [`promises`]
-//! and [`verdict`] judge them; [`html`], [`markdown`] and [`plots`] show them. All but the first three are pure.
+//! Reading order: [`parts`] say what is measured; [`load`], [`client`] and [`peer`] do it; [`model`] holds the figures;
+//! [`promises`] and [`verdict`] judge them; [`html`], [`markdown`] and [`plots`] show them. From [`model`] on all is pure.
 //!
-//! Deliberately not here: load generators (wrk and h2load are), statistics beyond medians and quartiles, and any
+//! Deliberately not here: generators of load for many connections (wrk and h2load are), statistics beyond medians and quartiles, and any
 //! comparison with an earlier run: figures of two days on two machines say nothing of each other.
 
 mod chart;
+mod client;
 mod failure;
 mod html;
 mod load;
@@ -17,11 +18,14 @@ mod options;
 mod parse;
 mod parts;
 mod peer;
+mod place;
 mod plots;
 mod process;
 mod progress;
 mod promises;
 mod recipes;
+mod sink;
+
 mod stats;
 mod verdict;
 
@@ -35,7 +39,7 @@ use serde::Serialize;
 use failure::Failure;
 use model::{Group, Measured};
 use options::Options;
-use parts::{Bench, batcher, footprint, kserve, quota, traffic, trust};
+use parts::{Bench, batcher, footprint, kserve, payload, quota, single, traffic, trust};
 use progress::Progress;
 use promises::{Row, Verdict};
 use verdict::Finding;
@@ -74,9 +78,11 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
     for part in &parts {
         match part {
             Group::Trust => trust::run(&mut bench)?,
+            Group::Single => single::run(&mut bench)?,
             Group::Footprint => footprint::run(&mut bench)?,
             Group::Batcher => batcher::run(&mut bench)?,
             Group::Kserve => kserve::run(&mut bench)?,
+            Group::Payload => payload::run(&mut bench)?,
             Group::Quota => quota::run(&mut bench)?,
             // These three share their peers, and run with the first of them.
             Group::Connections | Group::Rates | Group::Bodies => {
@@ -99,9 +105,11 @@ fn is_traffic(part: Group) -> bool {
 fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
     let others = parts.iter().map(|part| match part {
         Group::Trust => trust::plan(options),
+        Group::Single => single::plan(options),
         Group::Footprint => footprint::plan(options),
         Group::Batcher => batcher::plan(options),
         Group::Kserve => kserve::plan(options),
+        Group::Payload => payload::plan(options),
         Group::Quota => quota::plan(options),
         Group::Connections | Group::Rates | Group::Bodies => (0, 0.0),
     });

@@ -4,18 +4,22 @@ use std::fmt::Write;
 
 use crate::model::{AGENT, BASELINE, DIRECT, HAPROXY, HAPROXY_TCP, Kind, Measured, NGINX};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
+use crate::parts::quota::{HALF, TENTH};
+use crate::parts::single::{APART, TOGETHER};
 use crate::promises::{Row, Verdict};
 use crate::stats::show;
 use crate::verdict::Finding;
 
 const PEERS: [&str; 6] = [DIRECT, AGENT, NGINX, HAPROXY, HAPROXY_TCP, BASELINE];
-const ROWS: [(&str, Kind); 21] = [
+const ROWS: [(&str, Kind); 23] = [
     ("c64", Kind::Rate),
     ("c64", Kind::Cpu),
     ("c64", Kind::P50),
     ("c64", Kind::P99),
-    ("c1", Kind::P50),
-    ("c1", Kind::P99),
+    (TOGETHER, Kind::P50),
+    (TOGETHER, Kind::P99),
+    (APART, Kind::P50),
+    (APART, Kind::P99),
     ("c1000", Kind::Rate),
     ("r5000", Kind::P50),
     ("r5000", Kind::P99),
@@ -24,8 +28,8 @@ const ROWS: [(&str, Kind); 21] = [
     ("up-1m", Kind::Bandwidth),
     ("down-10m", Kind::Bandwidth),
     ("calls", Kind::Calls),
-    ("quota-01", Kind::Rate),
-    ("quota-05", Kind::Rate),
+    (TENTH, Kind::Rate),
+    (HALF, Kind::Rate),
     (IDLE, Kind::Idle),
     (IDLE, Kind::PerIdle),
     (ACTIVE, Kind::PerActive),

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     P90,
     P99,
     P999,
+    AddedP50,
+    AddedP99,
     Bandwidth,
     Errors,
     Peak,
@@ -32,12 +34,20 @@ pub(crate) enum Kind {
     Listening,
     FirstAnswer,
     Binary,
+    Image,
     Calls,
     Polls,
     PerCall,
     Share,
     WakeUps,
     Call,
+    Throttled,
+    Lost,
+    Lag,
+    Accepted,
+    Sent,
+    Failed,
+    Dropped,
 }
 
 impl Kind {
@@ -51,22 +61,32 @@ impl Kind {
             Self::P90 => "p90, µs",
             Self::P99 => "p99, µs",
             Self::P999 => "p99.9, µs",
+            Self::AddedP50 => "p50 added, µs",
+            Self::AddedP99 => "p99 added, µs",
             Self::Bandwidth => "GB/s",
             Self::Errors => "errors",
-            Self::Peak => "resident at most, MiB",
-            Self::PerStream => "memory per stream, KiB",
+            Self::Peak => "resident peak, MiB",
+            Self::PerStream => "growth per stream, KiB",
             Self::Idle => "resident when idle, MiB",
             Self::PerIdle => "memory per idle connection, bytes",
             Self::PerActive => "memory per active connection, bytes",
             Self::Listening => "start to listening, ms",
             Self::FirstAnswer => "start to first answer, ms",
             Self::Binary => "binary, MB",
+            Self::Image => "image, MB",
             Self::Calls => "socket calls per request",
             Self::Polls => "epoll calls per request",
             Self::PerCall => "instances per call",
             Self::Share => "share of full batches posted straight, %",
             Self::WakeUps => "wake-ups in 3 s of idleness",
             Self::Call => "time of one call, ms",
+            Self::Lost => "events lost",
+            Self::Lag => "last event after the load, s",
+            Self::Accepted => "events accepted",
+            Self::Sent => "events sent",
+            Self::Failed => "events given up",
+            Self::Dropped => "events without room",
+            Self::Throttled => "periods that used up the quota, %",
         }
     }
 }
@@ -93,23 +113,27 @@ pub(crate) struct Scenario {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Group {
     Connections,
+    Single,
     Rates,
     Bodies,
     Footprint,
     Batcher,
     Kserve,
+    Payload,
     Quota,
     Trust,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Connections,
+        Self::Single,
         Self::Rates,
         Self::Bodies,
         Self::Footprint,
         Self::Batcher,
         Self::Kserve,
+        Self::Payload,
         Self::Quota,
         Self::Trust,
     ];
@@ -117,23 +141,33 @@ impl Group {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Connections => "Small predict requests, as fast as they go",
+            Self::Single => "What a proxy adds to one request",
             Self::Rates => "Latency at fixed rates",
             Self::Bodies => "Large bodies",
             Self::Footprint => "Memory, start and size",
             Self::Batcher => "The batcher in front of servers with a known cost",
             Self::Kserve => "The batcher in front of the KServe SDK's own server",
+            Self::Payload => "The payload log",
             Self::Quota => "Under a processor quota",
             Self::Trust => "The harness measures itself",
         }
     }
 }
 
-/// Latencies of one peer at a fixed rate, all rounds together: percent and microseconds.
+/// Latencies of one peer, all rounds together: percent and microseconds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Distribution {
     pub(crate) scenario: String,
     pub(crate) peer: String,
     pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Distribution {
+    /// Where one is drawn: even steps of the number of nines.
+    pub(crate) const PERCENTS: [f64; 19] = [
+        0.0, 10.0, 25.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 93.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9,
+        99.95,
+    ];
 }
 
 /// Where and when it ran.

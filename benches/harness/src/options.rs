@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// where the README's pictures go; without it they are made anew nowhere
     #[argh(option)]
     pub(crate) pictures: Option<PathBuf>,
-    /// parts to measure, with commas: connections, rates, bodies, footprint, batcher, kserve, quota, self
+    /// parts to measure, with commas: connections, single, rates, bodies, footprint, batcher, kserve, payload, quota, self
     #[argh(option)]
     pub(crate) only: Option<String>,
     /// one more peer, NAME=COMMAND, in which {{port}} and {{server}} are filled in; may be given several times
@@ -55,20 +55,21 @@ pub(crate) struct Options {
 }
 
 impl Group {
-    /// Parts of the run in its order, by their name on the command line. A payload log with a healthy, a slow and a dead sink
-    /// becomes a part here when the agent has one.
-    const NAMES: [(&str, Self); 8] = [
+    /// Parts of the run in its order, by their name on the command line.
+    const NAMES: [(&str, Self); 10] = [
         ("self", Self::Trust),
         ("connections", Self::Connections),
+        ("single", Self::Single),
         ("rates", Self::Rates),
         ("bodies", Self::Bodies),
         ("footprint", Self::Footprint),
         ("batcher", Self::Batcher),
         ("kserve", Self::Kserve),
+        ("payload", Self::Payload),
         ("quota", Self::Quota),
     ];
-    const QUICK: [Self; 6] =
-        [Self::Trust, Self::Connections, Self::Rates, Self::Bodies, Self::Footprint, Self::Batcher];
+    const QUICK: [Self; 7] =
+        [Self::Trust, Self::Connections, Self::Single, Self::Rates, Self::Bodies, Self::Footprint, Self::Batcher];
 
     pub(crate) fn chosen(only: Option<&str>, quick: bool) -> Result<Vec<Self>, Failure> {
         let Some(only) = only else {
@@ -94,7 +95,7 @@ mod tests {
     fn parts_are_chosen_by_name() {
         assert_eq!(Group::chosen(Some("batcher, self"), true).ok(), Some(vec![Group::Batcher, Group::Trust]));
         assert!(Group::chosen(Some("batchr"), false).is_err_and(|reason| reason.0.contains("batchr")));
-        assert_eq!(Group::chosen(None, false).map(|parts| parts.len()).ok(), Some(8));
-        assert_eq!(Group::chosen(None, true).map(|parts| parts.len()).ok(), Some(6));
+        assert_eq!(Group::chosen(None, false).map(|parts| parts.len()).ok(), Some(10));
+        assert_eq!(Group::chosen(None, true).map(|parts| parts.len()).ok(), Some(7));
     }
 }

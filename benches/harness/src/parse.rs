@@ -1,4 +1,4 @@
-//! What the load generators and strace print, as numbers. Pure.
+//! What the load generators, strace and the agent print, as numbers, and how long a message is. Pure.
 
 use crate::stats::quantile;
 
@@ -88,6 +88,24 @@ pub(crate) fn moves_bytes(call: &str) -> bool {
     CALLS.contains(&call)
 }
 
+/// A counter or gauge of Prometheus's text, summed over its labels. `None`: there is no such family.
+pub(crate) fn metric(text: &str, name: &str) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).flatten()
+    });
+    values.reduce(|sum, value| sum + value)
+}
+
+/// Length of the HTTP message that begins `bytes`, head and body, once its head is whole and says so.
+pub(crate) fn message_length(bytes: &[u8]) -> Option<usize> {
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&bytes[..head]).ok()?;
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, of_body) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    Some(head + of_body.trim().parse::<usize>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +142,19 @@ mod tests {
             100.00    0.150000                 20001         7 total\n";
         assert_eq!(calls(table), [("write".to_owned(), 10_000.0), ("read".to_owned(), 10_001.0)]);
         assert!(moves_bytes("recvfrom") && !moves_bytes("epoll_wait"));
+    }
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels_and_not_over_its_namesakes() {
+        let text = "# HELP a_total A.\n# TYPE a_total counter\na_total{type=\"x y\"} 3\na_total{type=\"z\"} 4\na_total_more 9\nb 1\n";
+        assert_eq!((metric(text, "a_total"), metric(text, "b"), metric(text, "c")), (Some(7.0), Some(1.0), None));
+    }
+
+    #[test]
+    fn a_message_is_as_long_as_its_head_says() {
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(message_length(answer), Some(answer.len()));
+        assert_eq!(message_length(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"), None);
+        assert_eq!(message_length(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), None);
     }
 }

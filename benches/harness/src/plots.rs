@@ -1,11 +1,14 @@
 //! Which pictures a run gives.
 
+use crate::chart::Scale::{Linear, Log, Nines};
 use crate::chart::{Axes, Bar, Line, Scale, bars, height, lines, picture};
 use crate::failure::Failure;
 use crate::model::{Group, Kind, Measured};
 use crate::parts::footprint::{ACTIVE, IDLE, START};
 use crate::parts::kserve::SWEEP;
-use crate::parts::trust;
+use crate::parts::quota::{HALF, TENTH};
+use crate::parts::single::{APART, TOGETHER};
+use crate::parts::{payload, trust};
 
 /// A picture, where it stands in the report and what its file in `docs` is called.
 pub(crate) struct Plot {
@@ -22,12 +25,28 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     let mut plots = Vec::new();
     let mut add = |group, file, svg: Option<String>| plots.extend(svg.map(|svg| Plot { group, file, svg }));
 
-    let throughput = over(measured, "c", &CONNECTIONS, Kind::Rate, "Throughput over connections", "connections")?;
+    let throughput =
+        over(measured, "c", &CONNECTIONS, (Kind::Rate, Linear), "Throughput over connections", "connections")?;
     add(Group::Connections, None, throughput);
-    let cost = over(measured, "c", &CONNECTIONS, Kind::Cpu, "Processor time of the proxy per request", "connections")?;
+    let cost = over(
+        measured,
+        "c",
+        &CONNECTIONS,
+        (Kind::Cpu, Linear),
+        "Processor time of the proxy per request",
+        "connections",
+    )?;
     add(Group::Connections, Some("cost.svg"), cost);
     let close = ("A new connection per request, 32 clients", "close", Kind::Cpu);
     add(Group::Connections, None, bar_chart(measured, close)?);
+    for (title, id, kind) in [
+        ("Added to half of the requests, all on one processor", TOGETHER, Kind::AddedP50),
+        ("The same, the client apart", APART, Kind::AddedP50),
+    ] {
+        add(Group::Single, None, bar_chart(measured, (title, id, kind))?);
+    }
+    let title = "one connection, all on one processor";
+    add(Group::Single, None, distribution(measured, TOGETHER, title)?);
     for scenario in measured.scenarios.iter().filter(|scenario| scenario.group == Group::Rates) {
         let file = (scenario.id == "r5000").then_some("latency.svg");
         add(Group::Rates, file, distribution(measured, &scenario.id, &scenario.title)?);
@@ -43,16 +62,27 @@ pub(crate) fn all(measured: &Measured) -> Result<Vec<Plot>, Failure> {
     ] {
         add(Group::Footprint, None, bar_chart(measured, chart)?);
     }
-    for (id, title) in [
-        ("batcher-a-", "A server that answers at once"),
-        ("batcher-b-", "One call at a time, 5 ms and 0.1 ms per instance"),
-        ("batcher-c-", "The same cost, any number of calls at a time"),
+    for (id, title, scale) in [
+        ("batcher-a-", "A server that answers at once", Linear),
+        ("batcher-b-", "One call at a time, 5 ms and 0.1 ms per instance", Linear),
+        // From hundreds to tens of thousands.
+        ("batcher-c-", "The same cost, any number of calls at a time", Log),
     ] {
-        add(Group::Batcher, None, over(measured, id, &CLIENTS, Kind::Rate, title, "clients")?);
+        add(Group::Batcher, None, over(measured, id, &CLIENTS, (Kind::Rate, scale), title, "clients")?);
     }
-    let iris = over(measured, "kserve-", &[8.0, 32.0, 64.0], Kind::Rate, "iris, scikit-learn", "clients")?;
+    let iris = over(measured, "kserve-", &[8.0, 32.0, 64.0], (Kind::Rate, Linear), "iris, scikit-learn", "clients")?;
     add(Group::Kserve, None, iris);
     add(Group::Kserve, Some("batching.svg"), sweep(measured)?);
+    for (title, id, kind) in [
+        ("Throughput at 64 connections", payload::FULL, Kind::Rate),
+        ("Median latency at 1 000 requests/s", payload::CALM, Kind::P50),
+        ("Memory at 64 connections", payload::FULL, Kind::Peak),
+    ] {
+        add(Group::Payload, None, bar_chart(measured, (title, id, kind))?);
+    }
+    for (title, id) in [("With a tenth of a processor", TENTH), ("With half a processor", HALF)] {
+        add(Group::Quota, None, bar_chart(measured, (title, id, Kind::Rate))?);
+    }
     add(Group::Trust, None, bar_chart(measured, ("The agent beside itself, 64 connections", trust::ID, Kind::Cpu))?);
     Ok(plots)
 }
@@ -62,7 +92,7 @@ fn over(
     measured: &Measured,
     prefix: &str,
     numbers: &[f64],
-    kind: Kind,
+    (kind, scale): (Kind, Scale),
     title: &str,
     x: &str,
 ) -> Result<Option<String>, Failure> {
@@ -88,7 +118,7 @@ fn over(
             line.name = "full batches".to_owned();
         }
     }
-    let axes = Axes { title, x: (x, Scale::Log), y: (kind.label(), Scale::Linear), ticks: numbers };
+    let axes = Axes { title, x: (x, Log), y: (kind.label(), scale), ticks: numbers };
     picture(WIDE, |area| lines(area, &axes, &drawn)).map(Some)
 }
 
@@ -99,12 +129,8 @@ fn distribution(measured: &Measured, id: &str, title: &str) -> Result<Option<Str
         return Ok(None);
     }
     let title = format!("Latency at {title}");
-    let axes = Axes {
-        title: &title,
-        x: ("share of the requests that took no longer", Scale::Nines),
-        y: ("µs", Scale::Log),
-        ticks: &[],
-    };
+    let axes =
+        Axes { title: &title, x: ("share of the requests that took no longer", Nines), y: ("µs", Log), ticks: &[] };
     picture(WIDE, |area| lines(area, &axes, &drawn)).map(Some)
 }
 
@@ -136,8 +162,7 @@ fn sweep(measured: &Measured) -> Result<Option<String>, Failure> {
             (left, "Time of one call", "ms", line("eager", Kind::Call)),
             (right, "Throughput, one call at a time", "instances/s", line("haproxy", Kind::Rate)),
         ] {
-            let axes =
-                Axes { title, x: ("instances in the call", Scale::Log), y: (unit, Scale::Linear), ticks: &sizes };
+            let axes = Axes { title, x: ("instances in the call", Log), y: (unit, Linear), ticks: &sizes };
             lines(&panel, &axes, &line)?;
         }
         Ok(())

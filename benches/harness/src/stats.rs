@@ -52,7 +52,7 @@ pub(crate) fn paired(one: &[f64], other: &[f64], how: impl Fn(f64, f64) -> f64) 
 /// `12 345`, `123`, `12.3`, `1.23`: three digits that count.
 pub(crate) fn show(value: f64) -> String {
     let size = value.abs();
-    if size >= 1000.0 {
+    if size.round() >= 1000.0 {
         return thousands(value);
     }
     let digits = if size >= 100.0 || value == 0.0 {
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn numbers_keep_three_digits() {
-        let shown: Vec<String> = [1_234_567.0, 999.4, 12.345, 1.2345, 0.0, -3.5, -45_678.0].map(show).into();
-        assert_eq!(shown, ["1\u{202f}234\u{202f}567", "999", "12.3", "1.23", "0", "-3.50", "-45\u{202f}678"]);
+        let shown: Vec<String> = [1_234_567.0, 999.6, 12.345, 1.2345, 0.0, -3.5, -45_678.0].map(show).into();
+        assert_eq!(shown, ["1\u{202f}234\u{202f}567", "1\u{202f}000", "12.3", "1.23", "0", "-3.50", "-45\u{202f}678"]);
     }
 
     #[test]

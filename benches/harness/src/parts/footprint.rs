@@ -3,16 +3,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Bench;
 use crate::failure::Failure;
 use crate::model::{AGENT, BASELINE, Group, Kind};
 use crate::options::Options;
 use crate::peer::{GET, Peer, Recipe, free_port};
+use crate::stats::show;
 
 pub(crate) const START: &str = "start";
 pub(crate) const IDLE: &str = "idle";
@@ -23,6 +26,8 @@ pub(crate) const EVERYTHING: &str = "kserve-agent, everything on";
 const IN_FLIGHT: usize = 500;
 /// A thread for each connection: measured with fewer.
 const THREADED: usize = 1000;
+/// Descriptors of a proxy that are no connection's, and of the harness.
+const SPARE: usize = 600;
 /// Seconds that the connections of a peer take to be made.
 const SECONDS: f64 = 3.0;
 
@@ -42,15 +47,29 @@ pub(crate) fn run(bench: &mut Bench<'_>) -> Result<(), Failure> {
 /// As many as were asked for, or as the limit of descriptors allows: a proxy in TCP mode has two for each.
 fn idle_connections(bench: &mut Bench<'_>) -> usize {
     let asked = bench.options.idle.unwrap_or(if bench.options.quick { 1000 } else { 10_000 });
-    let limit =
-        getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let possible = limit.saturating_sub(600) / 2;
+    let limit = raise_descriptors(2 * asked + SPARE);
+    let possible = limit.saturating_sub(SPARE) / 2;
     if possible < asked {
         bench.leave_out(&format!(
-            "{asked} idle connections: RLIMIT_NOFILE of {limit} allows {possible}, so it was those"
+            "{asked} idle connections: RLIMIT_NOFILE of {limit} allows {possible}, so it was those (raising it takes CAP_SYS_RESOURCE)"
         ));
     }
     asked.min(possible)
+}
+
+/// Asks for so many descriptors, for the harness and what it starts, and returns how many there are now.
+fn raise_descriptors(wanted: usize) -> usize {
+    let now = getrlimit(Resource::Nofile);
+    let (wanted, hard) = (wanted as u64, now.maximum.unwrap_or(u64::MAX));
+    if now.current.is_some_and(|current| current < wanted) {
+        let limit = |current, maximum| Rlimit { current: Some(current), maximum: Some(maximum) };
+        // What may not be raised stays as it is, and is read below.
+        if setrlimit(Resource::Nofile, limit(wanted, hard.max(wanted))).is_err() {
+            let _ = setrlimit(Resource::Nofile, limit(hard, hard));
+        }
+    }
+    let count = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 fn start(bench: &mut Bench<'_>) -> Result<(), Failure> {
@@ -77,8 +96,31 @@ fn start(bench: &mut Bench<'_>) -> Result<(), Failure> {
             bench.measured.add(START, &recipe.name, Kind::Binary, size.len() as f64 / 1e6);
         }
     }
+    let size = image(bench);
+    bench.measured.add(START, AGENT, Kind::Image, size / 1e6);
     Ok(())
 }
+
+/// Bytes of the image, where `make image` has made one; of what it would have otherwise.
+fn image(bench: &mut Bench<'_>) -> f64 {
+    let size_by = |engine: &&str| {
+        let output = Command::new(engine).args(["image", "inspect", "--format", "{{.Size}}", IMAGE]).output().ok()?;
+        String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().ok()
+    };
+    if let Some(size) = ENGINES.iter().find_map(size_by) {
+        return size;
+    }
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len()) as f64;
+    bench.leave_out(
+        "the image itself: `make image` has made none that an engine here knows; given is the size of its binary and of \
+         this machine's CA certificates, without its base's time zones (1.5 MB) and accounts",
+    );
+    size(&bench.options.agent) + size(Path::new(CERTIFICATES))
+}
+
+const ENGINES: [&str; 2] = ["docker", "podman"];
+const IMAGE: &str = "kserve-agent:latest";
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 fn idle_cost(bench: &mut Bench<'_>, count: usize) -> Result<(), Failure> {
     let kitchen = bench.kitchen(count + 200);
@@ -87,7 +129,11 @@ fn idle_cost(bench: &mut Bench<'_>, count: usize) -> Result<(), Failure> {
     let ports = [format!("--metrics-port={}", free_port()?), format!("--admin-port={}", free_port()?)];
     let everything = ["--threads=1", "--enable-batcher", &ports[0], &ports[1]];
     recipes.insert(1, kitchen.agent(EVERYTHING, server.port, &everything)?);
-    bench.measured.open(IDLE, &format!("{count} idle connections, each has carried a request"), Group::Footprint);
+    bench.measured.open(
+        IDLE,
+        &format!("{} idle connections, each has carried a request", show(count as f64)),
+        Group::Footprint,
+    );
     for recipe in &recipes {
         let connections = if recipe.name == BASELINE { count.min(THREADED) } else { count };
         bench.progress.step(SECONDS, &format!("{connections} idle connections: {}", recipe.name));

@@ -3,7 +3,9 @@
 pub(crate) mod batcher;
 pub(crate) mod footprint;
 pub(crate) mod kserve;
+pub(crate) mod payload;
 pub(crate) mod quota;
+pub(crate) mod single;
 pub(crate) mod traffic;
 pub(crate) mod trust;
 

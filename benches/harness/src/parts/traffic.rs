@@ -139,7 +139,7 @@ fn alternate(bench: &mut Bench<'_>, load: &Load, scenario: &Scenario, peers: &[P
         if !latencies.is_empty() {
             latencies.sort_by(f64::total_cmp);
             let all = Log { latencies, ..Log::default() };
-            let points = PERCENTS.map(|percent| (percent, all.percentile(percent))).to_vec();
+            let points = Distribution::PERCENTS.map(|percent| (percent, all.percentile(percent))).to_vec();
             let (scenario, peer) = (scenario.id.to_owned(), peer.name.clone());
             bench.measured.distributions.push(Distribution { scenario, peer, points });
         }
@@ -208,7 +208,3 @@ fn make_files(bench: &Bench<'_>) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// Where a distribution is drawn: even steps of the number of nines.
-const PERCENTS: [f64; 19] =
-    [0.0, 10.0, 25.0, 40.0, 50.0, 60.0, 70.0, 80.0, 85.0, 90.0, 93.0, 95.0, 97.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95];
