@@ -34,6 +34,8 @@ mod deadlines;
 mod drain;
 mod faults;
 mod idle_close;
+mod logger_events;
+mod logger_payloads;
 mod metrics;
 mod metrics_batcher;
 mod metrics_port;
