@@ -24,11 +24,12 @@ use serde_json::{Map, Value as Json};
 use super::event::{Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
 use super::room::Room;
+use super::sent::SentHead;
 use super::sink::notice;
 use crate::config::{LOG_FLIGHT_EVENTS, LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
-use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots};
+use crate::http1::head::RequestHead;
 use crate::ops::budget::Held;
 use crate::ops::notice::Notices;
 use crate::ops::random;
@@ -139,7 +140,7 @@ impl Handle {
     /// A tap for the request with this head, if it is one to log.
     pub(crate) fn tap(&self, head: &RequestHead<'_, '_>) -> Option<Box<Tap>> {
         let wanted = &self.wanted;
-        let id: Arc<str> = match field(head.fields.iter().map(|(_, name, value)| (name, value)), "ce-id") {
+        let id: Arc<str> = match field(head, "ce-id") {
             id if id.is_empty() => Arc::from(random::uuid().to_string()),
             id => Arc::from(id),
         };
@@ -147,7 +148,7 @@ impl Handle {
             return None;
         }
         let request = wanted.requests.then(|| Message {
-            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            content_type: field(head, "content-type"),
             status: None,
             capture: Capture::new(head.framing, self.room.hold()),
         });
@@ -254,8 +255,7 @@ impl Tap {
     /// Bytes that are sent to the client: heads come whole.
     pub(crate) fn sent(&mut self, mut bytes: &[u8], to: Option<&Handle>) {
         while let (Response::Head, Some(to)) = (&self.response, to) {
-            let mut slots = Slots::new();
-            let Ok(Parsed::Complete(head)) = head::response(bytes, &mut slots) else { return };
+            let Some(head) = SentHead::read(bytes) else { return };
             if !(100..200).contains(&head.status) {
                 self.response = to.response(&head, self.is_head);
             }
@@ -275,13 +275,13 @@ impl Tap {
 }
 
 impl Handle {
-    fn response(&self, head: &ResponseHead<'_, '_>, is_head: bool) -> Response {
+    fn response(&self, head: &SentHead<'_>, is_head: bool) -> Response {
         if head.status != 200 && !self.wanted.all_responses {
             return Response::Unwanted;
         }
         let framing = if is_head { Framing::Empty } else { head.framing };
         Response::Body(Message {
-            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            content_type: text(head.content_type),
             status: Some(head.status),
             capture: Capture::new(framing, self.room.hold()),
         })
@@ -289,9 +289,13 @@ impl Handle {
 }
 
 /// The first field of this name; empty if there is none.
-fn field<'f>(mut fields: impl Iterator<Item = (&'f str, &'f [u8])>, name: &str) -> Box<str> {
-    let found = fields.find(|field| field.0.eq_ignore_ascii_case(name));
-    found.map(|field| String::from_utf8_lossy(field.1).into()).unwrap_or_default()
+fn field(head: &RequestHead<'_, '_>, name: &str) -> Box<str> {
+    let found = head.fields.iter().find(|field| field.1.eq_ignore_ascii_case(name));
+    text(found.map(|field| field.2).unwrap_or_default())
+}
+
+fn text(value: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(value).into()
 }
 
 impl Capture {
