@@ -35,6 +35,7 @@ mod drain;
 mod faults;
 mod idle_close;
 mod logger_events;
+mod logger_failures;
 mod logger_payloads;
 mod metrics;
 mod metrics_batcher;

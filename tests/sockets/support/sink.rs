@@ -52,6 +52,15 @@ impl Sink {
         flag_of(self.0.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port
+    }
+
+    /// Ends as a killed process does.
+    pub(crate) fn kill(self) {
+        self.0.kill();
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.0.connections()
     }
