@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::retry::Verdict;
-use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, LOG_ANSWER_BYTES};
+use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, INTERIM_RESPONSES, LOG_ANSWER_BYTES};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::{self, Parsed, Slots};
@@ -124,6 +124,7 @@ impl Line {
 
     /// The next answer, whole. An error: there is none.
     pub(super) fn answer(&mut self) -> io::Result<Reply> {
+        let mut interims = 0;
         loop {
             let mut slots = Slots::new();
             let parsed = head::response(&self.input[self.at..], &mut slots);
@@ -146,6 +147,11 @@ impl Line {
                 // The event's fate is known; if the rest can't be read, only the connection is lost.
                 let keeps = keeps && self.skip_body(framing).is_ok();
                 return Ok(Reply { status, verdict, keeps });
+            }
+            interims += 1;
+            if interims > INTERIM_RESPONSES {
+                // Bytes that are there are read whatever the time, so without a limit it might never be over.
+                return Err(io::Error::other("no HTTP: too many interim answers"));
             }
         }
     }

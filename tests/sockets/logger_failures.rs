@@ -312,6 +312,15 @@ fn one_byte_at_a_time_is_too_slow() {
 }
 
 #[test]
+fn endless_interim_answers_are_left_in_time() {
+    let sink = bad_at_first(1, |peer| {
+        peer.request();
+        while peer.wire.try_send("HTTP/1.1 102 Processing\r\n\r\n".repeat(1000)).is_ok() {}
+    });
+    assert_all_arrive(&sink, &["--log-client-timeout=300ms"]);
+}
+
+#[test]
 fn a_sink_that_closes_after_each_answer_gets_everything() {
     for says_so in [true, false] {
         let sink = Sink::start(move |mut peer: Peer| {
