@@ -205,7 +205,7 @@ impl<C: Carrier> Courier<C> {
         let cut = match flown {
             Ok(Ok(())) => None,
             Ok(Err(cut)) => Some(cut),
-            Err(_) => Some(Cut::Destination { why: "a bug of the agent".to_owned(), after: None }),
+            Err(_) => Some(Cut::First { why: "a bug of the agent".to_owned() }),
         };
         let now = Instant::now();
         let mut parcels = flight.drain(..);
@@ -216,13 +216,22 @@ impl<C: Carrier> Courier<C> {
         match cut {
             None => {}
             Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
-            Some(Cut::Destination { why, after }) => {
-                self.metrics.duration.observe_duration(now.saturating_duration_since(began));
-                let why = header_safe(&why);
-                self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
-                parcels.for_each(|parcel| self.later(parcel, now, after));
-            }
+            Some(Cut::First { why }) => self.put_off(parcels, (began, now), (&why, None)),
+            Some(Cut::Destination { why, after }) => self.put_off(parcels, (began, now), (&why, after)),
         }
+    }
+
+    /// Nothing was said of these.
+    fn put_off(
+        &mut self,
+        parcels: impl Iterator<Item = Parcel<C::Cargo>>,
+        (began, now): (Instant, Instant),
+        (why, after): (&str, Option<Duration>),
+    ) {
+        self.metrics.duration.observe_duration(now.saturating_duration_since(began));
+        let why = header_safe(why);
+        self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
+        parcels.for_each(|parcel| self.later(parcel, now, after));
     }
 
     /// The destination has answered.

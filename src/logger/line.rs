@@ -34,8 +34,6 @@ pub(super) struct Line {
     /// What was read; the bytes before `at` are used.
     input: Vec<u8>,
     at: usize,
-    /// An answer has come over it before.
-    pub(super) is_used: bool,
 }
 
 /// An answer, as far as it matters.
@@ -83,10 +81,13 @@ impl Line {
             None => Stream::Plain(timed),
             Some((config, name)) => {
                 let connection = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
-                Stream::Tls(Box::new(StreamOwned::new(connection, timed)))
+                let mut stream = StreamOwned::new(connection, timed);
+                // Now and not with the first bytes: a sink that can't be trusted was not reached.
+                stream.conn.complete_io(&mut stream.sock)?;
+                Stream::Tls(Box::new(stream))
             }
         };
-        Ok(Self { stream, input: Vec::new(), at: 0, is_used: false })
+        Ok(Self { stream, input: Vec::new(), at: 0 })
     }
 
     /// Until when whatever follows must be done.
@@ -143,7 +144,6 @@ impl Line {
             let keeps = head.options.keeps(head.version) && framing != Framing::Close && status != 101;
             self.at += head.length;
             if status == 101 || !(100..200).contains(&status) {
-                self.is_used = true;
                 // The event's fate is known; if the rest can't be read, only the connection is lost.
                 let keeps = keeps && self.skip_body(framing).is_ok();
                 return Ok(Reply { status, verdict, keeps });

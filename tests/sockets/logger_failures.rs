@@ -394,6 +394,25 @@ fn connections_to_a_good_sink_are_kept() {
 }
 
 #[test]
+fn one_event_that_breaks_its_connection_does_not_hold_up_the_others() {
+    let sink = Sink::start(|mut peer: Peer| {
+        while let Some(request) = peer.request() {
+            if request.text() == "0" || peer.wire.try_send(TAKEN).is_err() {
+                return;
+            }
+        }
+    });
+    let server = Server::good();
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
+    ask(&agent, 1);
+    until("it was tried", || retries(&agent) > 0);
+    ask(&agent, 20);
+    // Two are called 0.
+    until("the others are sent", || Books::of(&agent).sent == 19);
+    assert_eq!(Books::of(&agent).waiting, 2);
+}
+
+#[test]
 fn no_request_waits_for_a_sink_that_hangs() {
     const ALLOWED: Duration = Duration::from_millis(500);
     let (held, sink_waits) = mpsc::channel::<()>();
