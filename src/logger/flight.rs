@@ -101,13 +101,18 @@ impl Carrier for Pilot {
                 return Err(Cut::Destination { why: error.to_string(), after: None });
             }
         };
+        let sent = self.send(&mut line, events, began + limit);
+        // A sink that will not take an event may say so before it has read it (RFC 9112 §9.5): what it said is there.
+        let patience = if sent.is_ok() { limit } else { Duration::ZERO };
+        if sent.is_err() {
+            line.until(Instant::now());
+        }
         let mut landed = 0;
-        let result = self.send(&mut line, events, began + limit).and_then(|()| {
-            answers(&mut line, count, limit, |landing| {
-                landed += 1;
-                land(landing);
-            })
+        let answered = answers(&mut line, count, patience, |landing| {
+            landed += 1;
+            land(landing);
         });
+        let result = sent.and(answered);
         if let Ok(true) = result {
             self.line = Some(line);
         }

@@ -413,6 +413,31 @@ fn one_event_that_breaks_its_connection_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn an_answer_before_the_whole_event_counts() {
+    let sink = Sink::start(|mut peer: Peer| {
+        while let Some(head) = peer.request_head() {
+            let length: usize = head.field("content-length").unwrap().parse().unwrap();
+            if length > 1000 {
+                // As servers do that limit bodies: they say so and close, and what they did not read is reset.
+                let _ = peer.wire.try_send("HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+                return;
+            }
+            peer.wire.expect("x".repeat(length));
+            peer.wire.send(TAKEN);
+        }
+    });
+    let server = Server::good();
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
+    for length in [8 * 1024 * 1024, 3, 200_000, 3] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+        assert_eq!(agent.ask(request).status(), 200);
+    }
+    let settled = Books::settled(&agent);
+    assert_eq!(settled, Books { accepted: 4, sent: 2, failed: 2, ..Books::default() }, "{}", agent.log());
+    assert_eq!(retries(&agent), 0, "{}", agent.log());
+}
+
+#[test]
 fn no_request_waits_for_a_sink_that_hangs() {
     const ALLOWED: Duration = Duration::from_millis(500);
     let (held, sink_waits) = mpsc::channel::<()>();
