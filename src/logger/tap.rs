@@ -347,7 +347,7 @@ impl Capture {
     /// The first bytes get what they need: most payloads come in one piece. Later the room is doubled, as far as the
     /// message can be long.
     fn make_room(&mut self, needed: usize) -> bool {
-        let doubled = self.payload.capacity().saturating_mul(2).min(self.length);
+        let doubled = self.payload.capacity().saturating_mul(2).min(self.length.min(LOG_PAYLOAD_BYTES));
         let wanted = needed.max(doubled);
         let has_room = self.held.grow(wanted - self.held.bytes());
         if has_room {
