@@ -166,10 +166,10 @@ impl Handle {
         self.room.makes_wait()
     }
 
-    /// A request is made to wait; `false`: there is room again.
-    pub(crate) fn wait(&self) -> bool {
+    /// A request is made to wait; `false`: there is room again. `has_waited`: it is one that has waited before.
+    pub(crate) fn wait(&self, has_waited: bool) -> bool {
         let waits = self.room.wait();
-        if waits {
+        if waits && !has_waited {
             self.metrics.delayed.count();
         }
         waits
