@@ -29,7 +29,6 @@ use super::carrier::{Cargo, Carrier, Cut, Landing};
 use super::event::header_safe;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
-use super::room::Room;
 use super::sink::notice;
 use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
@@ -46,7 +45,6 @@ pub(crate) struct Courier<C: Carrier> {
     retries: BinaryHeap<Retry<C::Cargo>>,
     /// The last flight did not reach the sink.
     is_down: bool,
-    room: Arc<Room>,
     metrics: Arc<CourierMetrics>,
     notices: Arc<Notices>,
 }
@@ -87,10 +85,10 @@ impl<C: Carrier> Courier<C> {
         queue: Receiver<Vec<C::Cargo>>,
         ending: Ending,
         carrier: C,
-        (room, metrics, notices): (Arc<Room>, Arc<CourierMetrics>, Arc<Notices>),
+        (metrics, notices): (Arc<CourierMetrics>, Arc<Notices>),
     ) -> Self {
         let taken = Vec::new().into_iter();
-        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, room, metrics, notices }
+        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, metrics, notices }
     }
 
     /// Delivers until the workers are gone and nothing is left.
@@ -239,7 +237,6 @@ impl<C: Carrier> Courier<C> {
         match *verdict {
             Verdict::Delivered => {
                 parcel.cargo.receipts().for_each(|receipt| self.metrics.sent.count(receipt.of));
-                self.room.was_made();
             }
             Verdict::Rejected => {
                 self.note(notice::REJECTED, now, format_args!("{said:.200}; the event is given up"));
@@ -269,7 +266,6 @@ impl<C: Carrier> Courier<C> {
 
     fn fail(&mut self, cargo: C::Cargo, why: Failed) {
         cargo.receipts().for_each(|receipt| self.metrics.fails(receipt.of, why));
-        self.room.was_made();
     }
 
     fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {

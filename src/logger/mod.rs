@@ -236,7 +236,7 @@ impl Logger {
         carrier: impl Fn() -> C,
     ) -> Vec<Task> {
         let courier = |number| {
-            let shared = (Arc::clone(&self.room), self.metrics.of_courier(number), Arc::clone(&self.notices));
+            let shared = (self.metrics.of_courier(number), Arc::clone(&self.notices));
             let courier = Courier::new(queue.clone(), self.ending.clone(), carrier(), shared);
             Task::of(|| courier.run())
         };

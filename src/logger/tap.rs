@@ -23,14 +23,13 @@ use serde_json::{Map, Value as Json};
 
 use super::event::{Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
-use super::room::Room;
+use super::room::{Place, Room};
 use super::sent::SentHead;
 use super::sink::notice;
 use crate::config::{LOG_FLIGHT_EVENTS, LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::RequestHead;
-use crate::ops::budget::Held;
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -95,7 +94,7 @@ struct Capture {
     /// What the head says of its length.
     length: usize,
     payload: Vec<u8>,
-    held: Held,
+    place: Place,
     lost: Option<Dropped>,
 }
 
@@ -150,7 +149,7 @@ impl Handle {
         let request = wanted.requests.then(|| Message {
             content_type: field(head, "content-type"),
             status: None,
-            capture: Capture::new(head.framing, self.room.hold()),
+            capture: Capture::new(head.framing, self.room.place()),
         });
         Some(Box::new(Tap {
             id,
@@ -176,13 +175,13 @@ impl Handle {
     }
 
     fn offer(&self, of: Type, id: &Arc<str>, metadata: &Arc<str>, message: Message) {
-        let Message { content_type, status, capture: Capture { payload, mut held, lost, .. } } = message;
-        let mut fits = || held.grow(Event::overhead(id, metadata, &content_type));
+        let Message { content_type, status, capture: Capture { payload, mut place, lost, .. } } = message;
+        let mut fits = || place.grow(Event::overhead(id, metadata, &content_type));
         if let Some(why) = lost.or_else(|| (!fits()).then_some(Dropped::Full)) {
             return self.drops(of, why);
         }
         let event = Event {
-            receipt: Receipt { of, held, segment: None },
+            receipt: Receipt { of, place, segment: None },
             id: Arc::clone(id),
             time: SystemTime::now(),
             content_type,
@@ -283,7 +282,7 @@ impl Handle {
         Response::Body(Message {
             content_type: text(head.content_type),
             status: Some(head.status),
-            capture: Capture::new(framing, self.room.hold()),
+            capture: Capture::new(framing, self.room.place()),
         })
     }
 }
@@ -299,14 +298,14 @@ fn text(value: &[u8]) -> Box<str> {
 }
 
 impl Capture {
-    fn new(framing: Framing, held: Held) -> Self {
+    fn new(framing: Framing, place: Place) -> Self {
         let length = match framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::Empty => 0,
             Framing::Chunked | Framing::Close => UNKNOWN,
         };
         let lost = (length != UNKNOWN && length > LOG_PAYLOAD_BYTES).then_some(Dropped::TooLarge);
-        Self { body: Body::new(framing, Keep::Data), length, payload: Vec::new(), held, lost }
+        Self { body: Body::new(framing, Keep::Data), length, payload: Vec::new(), place, lost }
     }
 
     /// Takes bytes with their framing. They come in whole lines and sections, so none is left over.
@@ -349,7 +348,7 @@ impl Capture {
     fn make_room(&mut self, needed: usize) -> bool {
         let doubled = self.payload.capacity().saturating_mul(2).min(self.length.min(LOG_PAYLOAD_BYTES));
         let wanted = needed.max(doubled);
-        let has_room = self.held.grow(wanted - self.held.bytes());
+        let has_room = self.place.grow(wanted - self.place.bytes());
         if has_room {
             self.payload.reserve_exact(wanted - self.payload.len());
         }
@@ -359,6 +358,6 @@ impl Capture {
     fn lose(&mut self, why: Dropped) {
         self.lost = Some(why);
         self.payload = Vec::new();
-        self.held.give_back();
+        self.place.give_up();
     }
 }

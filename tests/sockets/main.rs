@@ -37,6 +37,7 @@ mod idle_close;
 mod logger_events;
 mod logger_failures;
 mod logger_payloads;
+mod logger_room;
 mod metrics;
 mod metrics_batcher;
 mod metrics_port;
