@@ -66,6 +66,8 @@ pub(super) enum Said {
 pub(super) enum Cut {
     /// The connection had been used before, or has brought others' answers: they may go again at once.
     Line,
+    /// The destination was reached and did not answer the first as it should: that one may be to blame.
+    First { why: String },
     /// The destination can't be reached, or does not answer; `after`: it asked for so much time.
     Destination { why: String, after: Option<Duration> },
 }

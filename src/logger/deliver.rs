@@ -29,7 +29,6 @@ use super::carrier::{Cargo, Carrier, Cut, Landing};
 use super::event::header_safe;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
-use super::room::Room;
 use super::sink::notice;
 use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
@@ -46,7 +45,6 @@ pub(crate) struct Courier<C: Carrier> {
     retries: BinaryHeap<Retry<C::Cargo>>,
     /// The last flight did not reach the sink.
     is_down: bool,
-    room: Arc<Room>,
     metrics: Arc<CourierMetrics>,
     notices: Arc<Notices>,
 }
@@ -87,10 +85,10 @@ impl<C: Carrier> Courier<C> {
         queue: Receiver<Vec<C::Cargo>>,
         ending: Ending,
         carrier: C,
-        (room, metrics, notices): (Arc<Room>, Arc<CourierMetrics>, Arc<Notices>),
+        (metrics, notices): (Arc<CourierMetrics>, Arc<Notices>),
     ) -> Self {
         let taken = Vec::new().into_iter();
-        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, room, metrics, notices }
+        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, metrics, notices }
     }
 
     /// Delivers until the workers are gone and nothing is left.
@@ -205,7 +203,7 @@ impl<C: Carrier> Courier<C> {
         let cut = match flown {
             Ok(Ok(())) => None,
             Ok(Err(cut)) => Some(cut),
-            Err(_) => Some(Cut::Destination { why: "a bug of the agent".to_owned(), after: None }),
+            Err(_) => Some(Cut::First { why: "a bug of the agent".to_owned() }),
         };
         let now = Instant::now();
         let mut parcels = flight.drain(..);
@@ -216,13 +214,22 @@ impl<C: Carrier> Courier<C> {
         match cut {
             None => {}
             Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
-            Some(Cut::Destination { why, after }) => {
-                self.metrics.duration.observe_duration(now.saturating_duration_since(began));
-                let why = header_safe(&why);
-                self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
-                parcels.for_each(|parcel| self.later(parcel, now, after));
-            }
+            Some(Cut::First { why }) => self.put_off(parcels, (began, now), (&why, None)),
+            Some(Cut::Destination { why, after }) => self.put_off(parcels, (began, now), (&why, after)),
         }
+    }
+
+    /// Nothing was said of these.
+    fn put_off(
+        &mut self,
+        parcels: impl Iterator<Item = Parcel<C::Cargo>>,
+        (began, now): (Instant, Instant),
+        (why, after): (&str, Option<Duration>),
+    ) {
+        self.metrics.duration.observe_duration(now.saturating_duration_since(began));
+        let why = header_safe(why);
+        self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
+        parcels.for_each(|parcel| self.later(parcel, now, after));
     }
 
     /// The destination has answered.
@@ -230,7 +237,6 @@ impl<C: Carrier> Courier<C> {
         match *verdict {
             Verdict::Delivered => {
                 parcel.cargo.receipts().for_each(|receipt| self.metrics.sent.count(receipt.of));
-                self.room.was_made();
             }
             Verdict::Rejected => {
                 self.note(notice::REJECTED, now, format_args!("{said:.200}; the event is given up"));
@@ -260,7 +266,6 @@ impl<C: Carrier> Courier<C> {
 
     fn fail(&mut self, cargo: C::Cargo, why: Failed) {
         cargo.receipts().for_each(|receipt| self.metrics.fails(receipt.of, why));
-        self.room.was_made();
     }
 
     fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {

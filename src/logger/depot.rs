@@ -235,7 +235,7 @@ impl Gatherer {
 
     fn gather(&mut self, events: Vec<Event>) {
         for event in events {
-            let bytes = event.receipt.held.bytes();
+            let bytes = event.receipt.place.bytes();
             if let Some(events) = self.batches.add(event, bytes, Instant::now()) {
                 self.send(events);
             }

@@ -14,9 +14,9 @@ use serde_json::{Map, Value as Json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::room::Place;
 use super::spool::segment::Segment;
 use crate::config::{LOG_EVENT_BYTES, LoggerConfig};
-use crate::ops::budget::Held;
 use crate::ops::metrics::label;
 
 label! {
@@ -51,7 +51,7 @@ pub(crate) struct Event {
 pub(crate) struct Receipt {
     pub(crate) of: Type,
     /// The room that it takes of the queue.
-    pub(crate) held: Held,
+    pub(crate) place: Place,
     /// Where it lies on disk.
     pub(crate) segment: Option<Arc<Segment>>,
 }
@@ -170,12 +170,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::logger::room::tests::place;
     use crate::logger::tests::config;
-    use crate::ops::budget::Budget;
 
     fn event(of: Type) -> Event {
         Event {
-            receipt: Receipt { of, held: Budget::new(1).hold(), segment: None },
+            receipt: Receipt { of, place: place(), segment: None },
             id: Arc::from("abc"),
             time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5_000_000),
             content_type: Box::from("application/json"),

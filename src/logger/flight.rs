@@ -35,17 +35,13 @@ impl Pilot {
         Self { sink, line: None, window: 1, pipelines: true, output: Vec::new() }
     }
 
-    /// Sends the requests, over a new connection if there is none.
-    fn exchange<'e>(
+    /// Sends the requests.
+    fn send<'e>(
         &mut self,
-        line: &mut Option<Line>,
+        line: &mut Line,
         events: impl Iterator<Item = &'e mut Event>,
         deadline: Instant,
     ) -> io::Result<()> {
-        if line.is_none() {
-            *line = Some(Line::open(&self.sink.target, deadline)?);
-        }
-        let Some(line) = line else { return Err(ErrorKind::NotConnected.into()) };
         line.until(deadline);
         self.output.clear();
         let now = rfc3339(SystemTime::now());
@@ -96,25 +92,29 @@ impl Carrier for Pilot {
         mut land: impl FnMut(Landing),
     ) -> Result<(), Cut> {
         let (count, began) = (events.len(), Instant::now());
-        let mut landed = 0;
-        let mut line = self.line.take().and_then(Line::if_usable);
+        let line = self.line.take().and_then(Line::if_usable);
         let was_used = line.is_some();
-        let result = self.exchange(&mut line, events, began + limit).and_then(|()| {
-            let line = line.as_mut().ok_or(ErrorKind::NotConnected)?;
-            while landed < count {
-                let Reply { status, verdict, keeps } = line.answer()?;
-                let at = Instant::now();
-                land(Landing { verdict, said: Said::Status(status), at });
-                landed += 1;
-                if !keeps {
-                    return Ok(false);
-                }
-                line.until(at + limit);
+        let mut line = match line.map_or_else(|| Line::open(&self.sink.target, began + limit), Ok) {
+            Ok(line) => line,
+            Err(error) => {
+                self.window = 1;
+                return Err(Cut::Destination { why: error.to_string(), after: None });
             }
-            Ok(true)
+        };
+        let sent = self.send(&mut line, events, began + limit);
+        // A sink that will not take an event may say so before it has read it (RFC 9112 §9.5): what it said is there.
+        let patience = if sent.is_ok() { limit } else { Duration::ZERO };
+        if sent.is_err() {
+            line.until(Instant::now());
+        }
+        let mut landed = 0;
+        let answered = answers(&mut line, count, patience, |landing| {
+            landed += 1;
+            land(landing);
         });
+        let result = sent.and(answered);
         if let Ok(true) = result {
-            self.line = line;
+            self.line = Some(line);
         }
         self.adapt(matches!(result, Ok(true)), began.elapsed());
         match result {
@@ -125,9 +125,7 @@ impl Carrier for Pilot {
                 self.window = 1;
                 Err(Cut::Line)
             }
-            Err(error) if landed == 0 && !(was_used && is_cut(&error)) => {
-                Err(Cut::Destination { why: error.to_string(), after: None })
-            }
+            Err(error) if landed == 0 && !(was_used && is_cut(&error)) => Err(Cut::First { why: error.to_string() }),
             _ => Err(Cut::Line),
         }
     }
@@ -141,6 +139,20 @@ impl Cargo for Event {
     fn receipts(self) -> impl Iterator<Item = Receipt> {
         std::iter::once(self.receipt)
     }
+}
+
+/// Reads so many answers; the first has the line's deadline, each further one so long. `false`: no request may follow.
+fn answers(line: &mut Line, count: usize, each: Duration, mut land: impl FnMut(Landing)) -> io::Result<bool> {
+    for _ in 0..count {
+        let Reply { status, verdict, keeps } = line.answer()?;
+        let at = Instant::now();
+        land(Landing { verdict, said: Said::Status(status), at });
+        if !keeps {
+            return Ok(false);
+        }
+        line.until(at + each);
+    }
+    Ok(true)
 }
 
 /// The other side has ended the connection.

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::retry::Verdict;
-use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, LOG_ANSWER_BYTES};
+use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, INTERIM_RESPONSES, LOG_ANSWER_BYTES};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::{self, Parsed, Slots};
@@ -34,8 +34,6 @@ pub(super) struct Line {
     /// What was read; the bytes before `at` are used.
     input: Vec<u8>,
     at: usize,
-    /// An answer has come over it before.
-    pub(super) is_used: bool,
 }
 
 /// An answer, as far as it matters.
@@ -83,10 +81,13 @@ impl Line {
             None => Stream::Plain(timed),
             Some((config, name)) => {
                 let connection = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
-                Stream::Tls(Box::new(StreamOwned::new(connection, timed)))
+                let mut stream = StreamOwned::new(connection, timed);
+                // Now and not with the first bytes: a sink that can't be trusted was not reached.
+                stream.conn.complete_io(&mut stream.sock)?;
+                Stream::Tls(Box::new(stream))
             }
         };
-        Ok(Self { stream, input: Vec::new(), at: 0, is_used: false })
+        Ok(Self { stream, input: Vec::new(), at: 0 })
     }
 
     /// Until when whatever follows must be done.
@@ -124,6 +125,7 @@ impl Line {
 
     /// The next answer, whole. An error: there is none.
     pub(super) fn answer(&mut self) -> io::Result<Reply> {
+        let mut interims = 0;
         loop {
             let mut slots = Slots::new();
             let parsed = head::response(&self.input[self.at..], &mut slots);
@@ -142,10 +144,14 @@ impl Line {
             let keeps = head.options.keeps(head.version) && framing != Framing::Close && status != 101;
             self.at += head.length;
             if status == 101 || !(100..200).contains(&status) {
-                self.is_used = true;
                 // The event's fate is known; if the rest can't be read, only the connection is lost.
                 let keeps = keeps && self.skip_body(framing).is_ok();
                 return Ok(Reply { status, verdict, keeps });
+            }
+            interims += 1;
+            if interims > INTERIM_RESPONSES {
+                // Bytes that are there are read whatever the time, so without a limit it might never be over.
+                return Err(io::Error::other("no HTTP: too many interim answers"));
             }
         }
     }

@@ -9,6 +9,7 @@
 //! | module | what |
 //! |---|---|
 //! | `tap` | a request's bytes and its response's, captured as they pass |
+//! | `sent` | the head of a response as the client got it; pure |
 //! | `room` | the bytes that events may have, and who waits for them |
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
@@ -43,6 +44,7 @@ mod metrics;
 pub mod record;
 mod retry;
 mod room;
+mod sent;
 mod sink;
 mod spool;
 pub(crate) mod tap;
@@ -234,7 +236,7 @@ impl Logger {
         carrier: impl Fn() -> C,
     ) -> Vec<Task> {
         let courier = |number| {
-            let shared = (Arc::clone(&self.room), self.metrics.of_courier(number), Arc::clone(&self.notices));
+            let shared = (self.metrics.of_courier(number), Arc::clone(&self.notices));
             let courier = Courier::new(queue.clone(), self.ending.clone(), carrier(), shared);
             Task::of(|| courier.run())
         };

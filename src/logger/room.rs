@@ -1,13 +1,14 @@
 //! The room that events have, and who waits for it (SPEC L4).
 //!
 //! With `--log-when-full=block` a request waits before its body is read while events have more than half of the room: the
-//! other half is for those that were let in before. Who waits is woken by the thread that makes room, and only then.
+//! other half is for those that were let in before. Who waits is woken by the thread that makes room, and only then. Room is
+//! made whenever something gives its place up, be it an event that is done or a payload that will be none.
 //!
 //! Not here: how a request waits (the proxy's).
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crate::config::WhenFull;
 use crate::ops::budget::{Budget, Held};
@@ -22,13 +23,21 @@ pub(crate) struct Room {
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+/// What one payload has of the room, given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    held: Held,
+    room: Arc<Room>,
+}
+
 impl Room {
     pub(super) fn new(most: usize, when_full: WhenFull, wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self { budget: Budget::new(most), when_full, is_awaited: AtomicBool::new(false), wake })
     }
 
-    pub(super) fn hold(&self) -> Held {
-        self.budget.hold()
+    /// A place for one payload; of no size yet.
+    pub(super) fn place(self: &Arc<Self>) -> Place {
+        Place { held: self.budget.hold(), room: Arc::clone(self) }
     }
 
     /// Bytes that events hold.
@@ -51,24 +60,83 @@ impl Room {
 
     /// Says that somebody waits; `false`: there is room, so nobody must.
     pub(super) fn wait(&self) -> bool {
-        self.is_awaited.store(true, Ordering::SeqCst);
-        // Room that was made before the mark was seen wakes nobody.
+        self.is_awaited.store(true, Ordering::Relaxed);
+        // Here and below, so that one of the two sees what the other has written before: room that was made before the mark
+        // was seen wakes nobody.
+        fence(Ordering::SeqCst);
         self.is_half_full()
     }
 
-    /// An event has given its room back.
-    pub(super) fn was_made(&self) {
-        if self.is_awaited.load(Ordering::SeqCst)
+    /// A place was given up.
+    fn was_made(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::Relaxed)
             && !self.is_half_full()
-            && self.is_awaited.swap(false, Ordering::SeqCst)
+            && self.is_awaited.swap(false, Ordering::Relaxed)
         {
             (self.wake)();
         }
     }
 }
 
+impl Place {
+    /// Takes so many bytes more; `false`: there is no room for them.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        self.held.grow(bytes)
+    }
+
+    /// Bytes that it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Has nothing any more.
+    pub(super) fn give_up(&mut self) {
+        if self.held.bytes() > 0 {
+            self.held.give_back();
+            self.room.was_made();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
 impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Room").field("budget", &self.budget).field("when_full", &self.when_full).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A place of a room of its own.
+    pub(in crate::logger) fn place() -> Place {
+        Room::new(1, WhenFull::Drop, Box::new(|| {})).place()
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_however_room_is_made() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let of_room = Arc::clone(&calls);
+        let wake = Box::new(move || _ = of_room.fetch_add(1, Ordering::Relaxed));
+        let room = Room::new(100, WhenFull::Block, wake);
+        let (mut one, mut other) = (room.place(), room.place());
+        assert!(one.grow(40) && other.grow(40) && room.makes_wait() && room.wait());
+        other.give_up();
+        drop(other);
+        assert_eq!((calls.load(Ordering::Relaxed), room.wait()), (1, false));
+        let other = room.place();
+        drop(other);
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "nothing was made");
+        drop(one);
+        assert_eq!((calls.load(Ordering::Relaxed), room.bytes()), (2, 0));
     }
 }

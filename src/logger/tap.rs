@@ -23,13 +23,13 @@ use serde_json::{Map, Value as Json};
 
 use super::event::{Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
-use super::room::Room;
+use super::room::{Place, Room};
+use super::sent::SentHead;
 use super::sink::notice;
 use crate::config::{LOG_FLIGHT_EVENTS, LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
-use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots};
-use crate::ops::budget::Held;
+use crate::http1::head::RequestHead;
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -94,7 +94,7 @@ struct Capture {
     /// What the head says of its length.
     length: usize,
     payload: Vec<u8>,
-    held: Held,
+    place: Place,
     lost: Option<Dropped>,
 }
 
@@ -139,7 +139,7 @@ impl Handle {
     /// A tap for the request with this head, if it is one to log.
     pub(crate) fn tap(&self, head: &RequestHead<'_, '_>) -> Option<Box<Tap>> {
         let wanted = &self.wanted;
-        let id: Arc<str> = match field(head.fields.iter().map(|(_, name, value)| (name, value)), "ce-id") {
+        let id: Arc<str> = match field(head, "ce-id") {
             id if id.is_empty() => Arc::from(random::uuid().to_string()),
             id => Arc::from(id),
         };
@@ -147,9 +147,9 @@ impl Handle {
             return None;
         }
         let request = wanted.requests.then(|| Message {
-            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            content_type: field(head, "content-type"),
             status: None,
-            capture: Capture::new(head.framing, self.room.hold()),
+            capture: Capture::new(head.framing, self.room.place()),
         });
         Some(Box::new(Tap {
             id,
@@ -165,23 +165,23 @@ impl Handle {
         self.room.makes_wait()
     }
 
-    /// A request is made to wait; `false`: there is room again.
-    pub(crate) fn wait(&self) -> bool {
+    /// A request is made to wait; `false`: there is room again. `has_waited`: it is one that has waited before.
+    pub(crate) fn wait(&self, has_waited: bool) -> bool {
         let waits = self.room.wait();
-        if waits {
+        if waits && !has_waited {
             self.metrics.delayed.count();
         }
         waits
     }
 
     fn offer(&self, of: Type, id: &Arc<str>, metadata: &Arc<str>, message: Message) {
-        let Message { content_type, status, capture: Capture { payload, mut held, lost, .. } } = message;
-        let mut fits = || held.grow(Event::overhead(id, metadata, &content_type));
+        let Message { content_type, status, capture: Capture { payload, mut place, lost, .. } } = message;
+        let mut fits = || place.grow(Event::overhead(id, metadata, &content_type));
         if let Some(why) = lost.or_else(|| (!fits()).then_some(Dropped::Full)) {
             return self.drops(of, why);
         }
         let event = Event {
-            receipt: Receipt { of, held, segment: None },
+            receipt: Receipt { of, place, segment: None },
             id: Arc::clone(id),
             time: SystemTime::now(),
             content_type,
@@ -254,8 +254,7 @@ impl Tap {
     /// Bytes that are sent to the client: heads come whole.
     pub(crate) fn sent(&mut self, mut bytes: &[u8], to: Option<&Handle>) {
         while let (Response::Head, Some(to)) = (&self.response, to) {
-            let mut slots = Slots::new();
-            let Ok(Parsed::Complete(head)) = head::response(bytes, &mut slots) else { return };
+            let Some(head) = SentHead::read(bytes) else { return };
             if !(100..200).contains(&head.status) {
                 self.response = to.response(&head, self.is_head);
             }
@@ -275,34 +274,38 @@ impl Tap {
 }
 
 impl Handle {
-    fn response(&self, head: &ResponseHead<'_, '_>, is_head: bool) -> Response {
+    fn response(&self, head: &SentHead<'_>, is_head: bool) -> Response {
         if head.status != 200 && !self.wanted.all_responses {
             return Response::Unwanted;
         }
         let framing = if is_head { Framing::Empty } else { head.framing };
         Response::Body(Message {
-            content_type: field(head.fields.iter().map(|(_, name, value)| (name, value)), "content-type"),
+            content_type: text(head.content_type),
             status: Some(head.status),
-            capture: Capture::new(framing, self.room.hold()),
+            capture: Capture::new(framing, self.room.place()),
         })
     }
 }
 
 /// The first field of this name; empty if there is none.
-fn field<'f>(mut fields: impl Iterator<Item = (&'f str, &'f [u8])>, name: &str) -> Box<str> {
-    let found = fields.find(|field| field.0.eq_ignore_ascii_case(name));
-    found.map(|field| String::from_utf8_lossy(field.1).into()).unwrap_or_default()
+fn field(head: &RequestHead<'_, '_>, name: &str) -> Box<str> {
+    let found = head.fields.iter().find(|field| field.1.eq_ignore_ascii_case(name));
+    text(found.map(|field| field.2).unwrap_or_default())
+}
+
+fn text(value: &[u8]) -> Box<str> {
+    String::from_utf8_lossy(value).into()
 }
 
 impl Capture {
-    fn new(framing: Framing, held: Held) -> Self {
+    fn new(framing: Framing, place: Place) -> Self {
         let length = match framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::Empty => 0,
             Framing::Chunked | Framing::Close => UNKNOWN,
         };
         let lost = (length != UNKNOWN && length > LOG_PAYLOAD_BYTES).then_some(Dropped::TooLarge);
-        Self { body: Body::new(framing, Keep::Data), length, payload: Vec::new(), held, lost }
+        Self { body: Body::new(framing, Keep::Data), length, payload: Vec::new(), place, lost }
     }
 
     /// Takes bytes with their framing. They come in whole lines and sections, so none is left over.
@@ -343,9 +346,9 @@ impl Capture {
     /// The first bytes get what they need: most payloads come in one piece. Later the room is doubled, as far as the
     /// message can be long.
     fn make_room(&mut self, needed: usize) -> bool {
-        let doubled = self.payload.capacity().saturating_mul(2).min(self.length);
+        let doubled = self.payload.capacity().saturating_mul(2).min(self.length.min(LOG_PAYLOAD_BYTES));
         let wanted = needed.max(doubled);
-        let has_room = self.held.grow(wanted - self.held.bytes());
+        let has_room = self.place.grow(wanted - self.place.bytes());
         if has_room {
             self.payload.reserve_exact(wanted - self.payload.len());
         }
@@ -355,6 +358,6 @@ impl Capture {
     fn lose(&mut self, why: Dropped) {
         self.lost = Some(why);
         self.payload = Vec::new();
-        self.held.give_back();
+        self.place.give_up();
     }
 }

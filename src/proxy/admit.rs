@@ -64,6 +64,7 @@ impl Plane {
                     began: None,
                     held: None,
                     tap: None,
+                    has_waited: false,
                     moved: 0,
                     serial,
                     is_used: false,

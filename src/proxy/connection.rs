@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(crate) held: Option<Box<Held>>,
     /// Captures the request and its response for the payload log.
     pub(crate) tap: Option<Box<Tap>>,
+    /// Its request has waited for room in the payload log.
+    pub(crate) has_waited: bool,
     /// It has more to do and waits for another turn.
     pub(crate) is_queued: bool,
     /// Requests were received on it.

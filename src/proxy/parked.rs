@@ -8,7 +8,6 @@ use super::headers::{self, Answer, Connection as Field, Parked};
 use super::metrics::Code;
 use super::plane::{Drain, Flow, Plane, ProbeTicket};
 use super::receive::SHUTTING_DOWN;
-use crate::logger::tap::Handle;
 
 impl Plane {
     /// Leaves a request where it is until the payload log has room (SPEC L4).
@@ -18,8 +17,9 @@ impl Plane {
         pool.keep(&mut connection.input, &read[READ_AT..end]);
         // What waits is looked at from its start again.
         connection.phase = Phase::Idle;
-        if self.setup.logger.as_ref().is_some_and(Handle::wait) {
+        if self.setup.logger.as_ref().is_some_and(|logger| logger.wait(connection.has_waited)) {
             connection.phase = Phase::Delayed;
+            connection.has_waited = true;
             self.delayed.push(key);
         }
         Flow::Next

@@ -136,7 +136,9 @@ impl Plane {
                     if logger.makes_wait() {
                         return Found::Delayed;
                     }
-                    self.connections[key].tap = logger.tap(&head);
+                    let connection = &mut self.connections[key];
+                    connection.tap = logger.tap(&head);
+                    connection.has_waited = false;
                 }
                 let peer = &self.connections[key].peer;
                 self.setup.batch(&head, peer).unwrap_or_else(|| {

@@ -100,11 +100,11 @@ mod tests {
 
     use super::*;
     use crate::logger::event::Receipt;
-    use crate::ops::budget::Budget;
+    use crate::logger::room::tests::place;
 
     fn event(of: Type, payload: &[u8]) -> Event {
         Event {
-            receipt: Receipt { of, held: Budget::new(1).hold(), segment: None },
+            receipt: Receipt { of, place: place(), segment: None },
             id: Arc::from("ü"),
             time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5),
             content_type: Box::from("text/plain"),

@@ -30,7 +30,7 @@ use self::entry::Entry;
 use self::segment::{Folder, Found, Reader, Segment, Writer};
 use super::event::{Event, Receipt};
 use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
-use super::room::Room;
+use super::room::{Place, Room};
 use super::sink::notice;
 use crate::config::{LOG_SEGMENT_BYTES, LOG_SPOOL_TIMES};
 use crate::ops::notice::Notices;
@@ -131,14 +131,14 @@ impl Keeper {
                 return true;
             }
             if let (Some(entry), Some(reader)) = (self.read.take(), &self.reader) {
-                let mut held = self.room.hold();
+                let mut place = self.room.place();
                 let bytes = entry.payload.len() + Event::overhead(&entry.id, &entry.metadata, &entry.content_type);
                 // Half of the room may be less than one event.
-                if !held.grow(bytes) && self.room.bytes() > 0 {
+                if !place.grow(bytes) && self.room.bytes() > 0 {
                     self.read = Some(entry);
                     return true;
                 }
-                let event = entry.event(held, &reader.segment);
+                let event = entry.event(place, &reader.segment);
                 self.metrics.replayed.count();
                 self.accepted.accepted.count(event.receipt.of);
                 self.hand_on(vec![event]);
@@ -233,9 +233,9 @@ impl Keeper {
 }
 
 impl Entry {
-    fn event(self, held: crate::ops::budget::Held, segment: &Arc<Segment>) -> Event {
+    fn event(self, place: Place, segment: &Arc<Segment>) -> Event {
         Event {
-            receipt: Receipt { of: self.of, held, segment: Some(Arc::clone(segment)) },
+            receipt: Receipt { of: self.of, place, segment: Some(Arc::clone(segment)) },
             id: self.id.into(),
             time: self.time,
             content_type: self.content_type.into(),

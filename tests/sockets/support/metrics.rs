@@ -9,6 +9,8 @@ use super::{Agent, Message, Wire, until};
 pub(crate) const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 /// What every name of the agent's own begins with, and nothing here repeats.
 const PREFIX: &str = "kserve_agent_";
+/// The payload log's names are those that KServe's users know; here they are written whole.
+const LOGGER: &str = "kserve_logger_";
 
 /// Counters that grow with every byte, and with every connection by which a test looks or waits.
 const ALWAYS: [&str; 4] =
@@ -54,7 +56,7 @@ impl Metrics {
 
     #[track_caller]
     fn value<T: FromStr>(&self, name: &str) -> T {
-        let name = format!("{PREFIX}{name}");
+        let name = full(name);
         // What was never there is a mistake of the test's.
         let value = self.0.get(&name).unwrap_or_else(|| panic!("no {name} in {:#?}", self.0.keys()));
         value.parse().unwrap_or_else(|_| panic!("{name} is {value}"))
@@ -74,7 +76,8 @@ impl Metrics {
 
     /// The sum of a family's counts.
     pub(crate) fn sum(&self, family: &str) -> u64 {
-        let (plain, labelled) = (format!("{PREFIX}{family}"), format!("{PREFIX}{family}{{"));
+        let plain = full(family);
+        let labelled = format!("{plain}{{");
         let of_family = |name: &str| name == plain || name.starts_with(&labelled);
         self.0.iter().filter(|(name, _)| of_family(name)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
     }
@@ -82,11 +85,17 @@ impl Metrics {
     /// Which of the agent's own counters have grown since, and by how much; none of them falls.
     #[track_caller]
     pub(crate) fn since(&self, before: &Self) -> BTreeMap<String, u64> {
-        let own = self.0.keys().filter_map(|name| name.strip_prefix(PREFIX)).filter(|name| name.contains("_total"));
+        let of_log = |name: &str| name.starts_with(LOGGER);
+        let own = self.0.keys().filter_map(|name| name.strip_prefix(PREFIX).or(of_log(name).then_some(name)));
+        let own = own.filter(|name| name.contains("_total"));
         let grown = own.map(|name| {
             let [before, now] = [before, self].map(|metrics| metrics.count(name));
             (name.to_owned(), now.checked_sub(before).unwrap_or_else(|| panic!("{name} fell from {before} to {now}")))
         });
         grown.filter(|(_, grown)| *grown > 0).collect()
     }
+}
+
+fn full(name: &str) -> String {
+    if name.starts_with(LOGGER) { name.to_owned() } else { format!("{PREFIX}{name}") }
 }

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod sink;
 pub(crate) mod wire;
 
 use std::sync::{Mutex, MutexGuard};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 pub(crate) use agent::Agent;
 pub(crate) use metrics::Metrics;
 pub(crate) use server::{Peer, Server};
+pub(crate) use sink::{Books, Sink};
 pub(crate) use wire::{Message, Wire};
 
 /// How long anything that should happen soon may take before a test gives up on it. Far longer than it takes.
