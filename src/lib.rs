@@ -107,4 +107,5 @@ pub mod http1;
 pub mod logger;
 mod ops;
 pub mod proxy;
+mod puller;
 pub mod storage;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of the crate, top to bottom; `ops` and `proxy` do not know each other's threads.
-const LAYERS: [&str; 9] = ["agent", "cli", "proxy", "batcher", "logger", "storage", "ops", "http1", "config"];
+const LAYERS: [&str; 10] =
+    ["agent", "cli", "proxy", "batcher", "puller", "logger", "storage", "ops", "http1", "config"];
 /// Modules of the proxy, top to bottom. Those on one line are parts of one `impl` and may use each other.
 const PROXY: [&[&str]; 11] = [
     &["worker"],

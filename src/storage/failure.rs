@@ -47,20 +47,20 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Failure {
-    pub(super) fn transient(reason: impl Into<String>) -> Self {
+    pub(crate) fn transient(reason: impl Into<String>) -> Self {
         Self { kind: Kind::Transient { after: None }, reason: reason.into(), status: None }
     }
 
-    pub(super) fn changed(reason: impl Into<String>) -> Self {
+    pub(crate) fn changed(reason: impl Into<String>) -> Self {
         Self { kind: Kind::Changed, reason: reason.into(), status: None }
     }
 
-    pub(super) fn refused(reason: impl Into<String>) -> Self {
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
         Self { kind: Kind::Refused, reason: reason.into(), status: None }
     }
 
     /// The same, with what was done in front of its reason.
-    pub(super) fn of(self, action: impl fmt::Display) -> Self {
+    pub(crate) fn of(self, action: impl fmt::Display) -> Self {
         Self { reason: format!("{action}: {}", self.reason), ..self }
     }
 
@@ -70,7 +70,7 @@ impl Failure {
     }
 
     /// No answer, or not all of it.
-    pub(super) fn of_transport(error: &Error) -> Self {
+    pub(crate) fn of_transport(error: &Error) -> Self {
         let seconds = |limit: Duration| limit.as_secs();
         match error {
             Error::Timeout(Timeout::Connect) => {
