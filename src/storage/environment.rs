@@ -77,7 +77,8 @@ mod tests {
         for (text, url) in [("http://h:9000/", "http://h:9000"), ("https://h/a/b/", "https://h/a/b")] {
             assert_eq!(Environment(&reads(text)).url("X_Y"), Ok(Some(url.to_owned())));
         }
-        for text in ["h:9000", "ftp://h", "http://", "http://u:secret@h", "http://h?secret", "http://h h"] {
+        for text in ["h:9000", "ftp://h", "http://", "http://u:secret@h", "http://h?secret", "http://h h", "http://ü"]
+        {
             let error = Environment(&reads(text)).url("X_Y").unwrap_err();
             assert_eq!(error, "X_Y is not a URL as https://host:port/path", "{text}");
         }
