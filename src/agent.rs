@@ -10,7 +10,8 @@
 //! | `marshaller` | when the main thread ends |
 //! | `log-spool` | the workers, whose events it writes, are gone; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
-//! | main | all of these have ended |
+//! | `watch`, `puller`, `pull-N` | with the process: whatever they do may be cut at any moment |
+//! | main | all of these but the last have ended |
 //!
 //! The main thread waits for signals and drives the drain (SPEC D):
 //!
@@ -37,7 +38,7 @@ use crossbeam_channel::Receiver;
 
 use self::couriers::{Couriers, new_logger, spawn_marshaller};
 pub use self::parts::Error;
-use self::parts::{DOWN, Prober, listen, spawn, spawn_batcher};
+use self::parts::{DOWN, PULLED, Prober, listen, listen_for_operators, spawn, spawn_batcher, spawn_puller};
 use self::shared::{Optional, Shared};
 use crate::batcher::{self, Batcher};
 use crate::config::{Config, FINISH_TIMEOUT, LOG_FLUSH_TIMEOUT};
@@ -49,6 +50,7 @@ use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Acceptor;
 use crate::proxy::plane::{Drain, Setup};
 use crate::proxy::worker::Worker;
+use crate::puller::Puller;
 
 /// The ends of the agent's threads that the main thread holds.
 struct Threads {
@@ -68,6 +70,8 @@ struct Threads {
 enum Woken {
     Signal,
     Down,
+    /// The first round of models was tried.
+    Pulled,
     TimeOut,
 }
 
@@ -84,22 +88,23 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let end = notify.try_clone().map_err(Error::of("signals"))?;
         signal_hook::low_level::pipe::register(signal, end).map_err(Error::of("signals"))?;
     }
-    warn_of_missing_parts(config);
     let threads = Threads::start(config, epoch, &notify)?;
-    log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
-    let is_down = wait(&mut wake, None) == Woken::Down || !threads.drain(&mut wake, config.proxy.drain_period, epoch);
+    let mut woken = Woken::Pulled;
+    if config.puller.is_some() {
+        log::info!("waiting for the first round of models before port {} is opened", config.port);
+        woken = wait(&mut wake, None);
+    }
+    if woken == Woken::Pulled {
+        threads.open(config)?;
+        log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
+        woken = wait(&mut wake, None);
+    }
+    let is_down = woken == Woken::Down || !threads.drain(&mut wake, config.proxy.drain_period, epoch);
     if is_down {
         return Err(Error::of("a thread")(io::Error::other("ended early")));
     }
     log::info!("stopped");
     Ok(())
-}
-
-/// A part that was turned on and is not there must not be missed in silence.
-fn warn_of_missing_parts(config: &Config) {
-    if config.puller.is_some() {
-        log::warn!("--enable-puller: this version does not have that part yet; requests pass without it");
-    }
 }
 
 /// Waits for a signal, a thread that can't go on, or the time.
@@ -109,6 +114,7 @@ fn wait(wake: &mut UnixStream, patience: Option<Duration>) -> Woken {
     loop {
         return match wake.set_read_timeout(zero_is_refused).and_then(|()| wake.read(&mut byte)) {
             Ok(_) if byte == [DOWN] => Woken::Down,
+            Ok(_) if byte == [PULLED] => Woken::Pulled,
             Ok(_) => Woken::Signal,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => Woken::TimeOut,
@@ -119,7 +125,7 @@ fn wait(wake: &mut UnixStream, patience: Option<Duration>) -> Woken {
 impl Threads {
     fn start(config: &Config, epoch: Instant, notify: &UnixStream) -> Result<Self, Error> {
         let descriptors = limits::raise_descriptors();
-        let listeners = listen(config)?;
+        let listeners = listen_for_operators(config);
         let prober = Prober::new(&config.probe);
         let count = config.proxy.threads.map_or_else(limits::worker_threads, NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
@@ -130,7 +136,9 @@ impl Threads {
         let peers = Arc::new(OnceLock::<Vec<Inbox>>::new());
         let logger = config.logger.as_ref();
         let logger = logger.map(|config| new_logger(config, count, epoch, &peers)).transpose()?;
-        let optional = Optional { batcher: batcher.as_ref(), logger: logger.as_ref() };
+        let puller = config.puller.as_ref().map(|puller| Puller::new(puller, config.component_port)).transpose();
+        let puller = puller.map_err(Error::of("models' folder (--model-dir)"))?;
+        let optional = Optional { batcher: batcher.as_ref(), logger: logger.as_ref(), puller: puller.as_ref() };
         let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, optional, epoch);
         let mut made = Vec::new();
         for number in 0..count {
@@ -150,7 +158,7 @@ impl Threads {
         }
         let (closes, open) = crossbeam_channel::bounded(0);
         if let Some((first, _)) = made.first_mut() {
-            first.listen(Acceptor::new(listeners, closes)).map_err(Error::of("listeners"))?;
+            first.listen(Acceptor::new(closes), listeners).map_err(Error::of("listeners"))?;
         }
         let inboxes: Vec<Inbox> = made.iter().map(|(_, inbox)| inbox.clone()).collect();
         let _ = peers.set(inboxes.clone());
@@ -171,7 +179,18 @@ impl Threads {
         let couriers = logger.map(|logger| Couriers::spawn(logger, notify)).transpose()?;
         let marshaller = config.logger.as_ref().map(|config| spawn_marshaller(config, notify)).transpose()?.flatten();
         log::info!("configuration: {}", shared.status.config);
+        puller.map(|puller| spawn_puller(puller, notify)).transpose()?;
         Ok(Self { workers, shared, open, prober, batcher, couriers, _marshaller: marshaller })
+    }
+
+    /// Lets requests in.
+    fn open(&self, config: &Config) -> Result<(), Error> {
+        let listeners = listen(config)?;
+        // The first worker accepts for all.
+        if let Some((inbox, _)) = self.workers.first() {
+            listeners.into_iter().for_each(|listener| inbox.send(Message::Listen(listener)));
+        }
+        Ok(())
     }
 
     /// SPEC D1, D2. `false`: a thread could not go on.

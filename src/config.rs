@@ -7,10 +7,12 @@
 
 mod logger;
 mod marshal;
+mod models;
 mod storage;
 
 pub use self::logger::*;
 pub use self::marshal::*;
+pub use self::models::*;
 pub use self::storage::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;

@@ -11,6 +11,7 @@
 //! | [`cli`] | flags and environment to [`config::Config`], all errors at once |
 //! | [`proxy`] | the data plane: listeners, workers, exchanges, tunnels |
 //! | [`batcher`] | small predict requests made into batches: queue, merging and splitting, forwarders |
+//! | `puller` | models on disk and in the server as the list says: fetched, placed, loaded, removed |
 //! | `logger` | payloads as CloudEvents: captured as they pass, delivered with retries |
 //! | [`storage`] | object stores: S3, Google Cloud Storage, Azure Blob |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
@@ -31,6 +32,8 @@
 //! | `log-batch` | 0 or 1 | the open batch of records for an object store | events | the workers are gone |
 //! | `marshaller` | 0 or 1 | the loopback service of `--log-marshaller-port` | its connections | main |
 //! | `log-spool` | 0 or 1 | the segments of `--log-spool-dir` | events on their way to the couriers | the workers are gone |
+//! | `puller` | 0 or 1 | what is known of every model | changes of the list from `watch`, results of the steps | with the process |
+//! | `pull-N` | 0 or 4 | one step for one model | steps | with the process |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two

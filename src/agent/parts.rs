@@ -18,9 +18,13 @@ use crate::proxy::connection::Role;
 use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Listener;
 use crate::proxy::plane::ProbeTicket;
+use crate::puller::Puller;
 
 /// What a thread that can't go on writes to the main thread; a signal writes another byte.
 pub(super) const DOWN: u8 = b'!';
+
+/// What the puller writes to it when the first round of models was tried.
+pub(super) const PULLED: u8 = b'p';
 
 /// Why the agent could not start, or had to stop.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(super) fn spawn_batcher(
     Ok((handle, thread))
 }
 
+/// Where requests come in.
 pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
     let port = config.port.get();
     let traffic = Listener::tcp(port, Role::Traffic);
@@ -54,6 +59,12 @@ pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
         // Two agents in one network namespace; probes over TCP still reach this one (SPEC P12).
         Err(error) => log::warn!("not listening on the abstract socket @/kserve/agent.sock: {error}"),
     }
+    Ok(listeners)
+}
+
+/// Where operators look in. None of these is worth failing for.
+pub(super) fn listen_for_operators(config: &Config) -> Vec<Listener> {
+    let mut listeners = Vec::new();
     if let Some(port) = config.metrics_port {
         match Listener::tcp(port.get(), Role::Metrics) {
             Ok(listener) => listeners.push(listener),
@@ -66,7 +77,7 @@ pub(super) fn listen(config: &Config) -> Result<Vec<Listener>, Error> {
             Err(error) => log::warn!("no status page, as port {port} (--admin-port) is not to be had: {error}"),
         }
     }
-    Ok(listeners)
+    listeners
 }
 
 /// The prober's inbox, made before the workers who send to it.
@@ -98,6 +109,20 @@ impl Prober {
             Ok(())
         })
     }
+}
+
+/// Starts the puller, which tells the main thread when the first round of models was tried.
+pub(super) fn spawn_puller(puller: Puller, notify: &UnixStream) -> Result<(), Error> {
+    let mut tell = notify.try_clone().map_err(Error::of("puller"))?;
+    // The main thread is gone only when the process is about to be.
+    let tried = move || _ = tell.write_all(&[PULLED]);
+    for task in puller.start(tried) {
+        spawn(&task.name.clone(), notify, move || {
+            task.run();
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Starts a named thread that tells the main thread when it can't go on.

@@ -16,6 +16,7 @@ use crate::ops::notice::Notices;
 use crate::ops::status::Status;
 use crate::proxy::load::Loads;
 use crate::proxy::metrics::{Blame, ProxyMetrics};
+use crate::puller::Puller;
 
 pub(super) struct Shared {
     pub(super) loads: Arc<Loads>,
@@ -30,6 +31,7 @@ pub(super) struct Shared {
 pub(super) struct Optional<'p> {
     pub(super) batcher: Option<&'p (batcher::Handle, Batcher)>,
     pub(super) logger: Option<&'p Logger>,
+    pub(super) puller: Option<&'p Puller>,
 }
 
 impl Shared {
@@ -47,6 +49,7 @@ impl Shared {
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::<ProxyMetrics>::clone(&proxy)];
         sources.extend(parts.batcher.map(|(handle, _)| handle.metrics() as Arc<dyn Source>));
         sources.extend(parts.logger.into_iter().flat_map(Logger::metrics));
+        sources.extend(parts.puller.map(Puller::views));
         sources.push(Arc::<Process>::clone(&process));
         let config = resolved(config, workers, max_connections, parts);
         let status = Arc::new(Status { config, sources, process });
@@ -86,6 +89,9 @@ fn resolved(config: &Config, (workers, pinned): (usize, bool), max_connections: 
         "max_connections": max_connections,
         "pinned": pinned,
         "batcher": batcher,
+        "puller": config.puller.as_ref().map(|puller| {
+            json!({ "config_dir": puller.config_dir, "model_dir": puller.model_dir })
+        }),
         "logger": config.logger.as_ref().zip(parts.logger).map(|(config, logger)| logger_json(config, logger)),
     })
 }

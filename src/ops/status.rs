@@ -30,7 +30,7 @@ impl Status {
     pub(crate) fn json(&self) -> String {
         let families: Vec<Json> = self.families().iter().map(family).collect();
         let state = if self.process.is_draining() { "draining" } else { "serving" };
-        let status = json!({
+        let mut status = json!({
             "name": NAME,
             "version": VERSION,
             "target": target(),
@@ -41,6 +41,9 @@ impl Status {
             "config": self.config,
             "families": families,
         });
+        for (name, details) in self.sources.iter().filter_map(|source| source.details()) {
+            status[name] = details;
+        }
         status.to_string()
     }
 }

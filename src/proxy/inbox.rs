@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::Waker;
 
 use super::admit::Newcomer;
+use super::listener::Listener;
 use super::load::Place;
 use super::plane::Drain;
 use crate::batcher::answer::Answer;
@@ -27,6 +28,8 @@ pub(crate) enum Message {
     Probed { key: usize, serial: u64, passed: bool },
     /// The batched request of the connection in this slot has an answer.
     Answered { key: usize, serial: u64, answer: Answer },
+    /// Connections come in here as well from now on.
+    Listen(Listener),
     /// The payload log has room again.
     Room,
     /// The shutdown goes on to this.

@@ -40,6 +40,7 @@ const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
 
 /// A listener and what it is for.
+#[derive(Debug)]
 pub(crate) struct Listener {
     socket: Bound,
     role: Role,
@@ -48,6 +49,7 @@ pub(crate) struct Listener {
 }
 
 /// A listening socket of either kind.
+#[derive(Debug)]
 enum Bound {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -157,23 +159,22 @@ fn bind(domain: Domain, address: SocketAddr) -> io::Result<std::net::TcpListener
 }
 
 impl Acceptor {
-    /// Takes the listeners; `open` is closed when they are.
-    pub(crate) fn new(listeners: Vec<Listener>, open: Sender<Infallible>) -> Self {
-        Self { listeners, at: 0, spare: spare_descriptor(), failed: 0, retry_at: None, _open: open }
+    /// Without a listener; `open` is closed when it is.
+    pub(crate) fn new(open: Sender<Infallible>) -> Self {
+        Self { listeners: Vec::new(), at: 0, spare: spare_descriptor(), failed: 0, retry_at: None, _open: open }
     }
 
-    /// Lets a poll tell of connections.
+    /// Takes a listener, and lets a poll tell of connections.
     ///
     /// # Errors
     /// When the kernel has no memory for it.
-    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            let token = Source::Listener(index).token();
-            match &mut listener.socket {
-                Bound::Tcp(listener) => registry.register(listener, token, Interest::READABLE)?,
-                Bound::Unix(listener) => registry.register(listener, token, Interest::READABLE)?,
-            }
+    pub(crate) fn add(&mut self, mut listener: Listener, registry: &Registry) -> io::Result<()> {
+        let token = Source::Listener(self.listeners.len()).token();
+        match &mut listener.socket {
+            Bound::Tcp(listener) => registry.register(listener, token, Interest::READABLE)?,
+            Bound::Unix(listener) => registry.register(listener, token, Interest::READABLE)?,
         }
+        self.listeners.push(listener);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use super::admit::Newcomer;
 use super::connection::{Phase, Role};
 use super::fault::Fault;
 use super::inbox::{Inbox, Letters, Message};
-use super::listener::{Acceptor, Arrival, BACKLOG};
+use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
 use super::waiting::deadline;
@@ -61,12 +61,14 @@ impl Worker {
         Ok((worker, handle))
     }
 
-    /// Makes it the worker that accepts for all.
+    /// Makes it the worker that accepts for all, at these listeners and those that come later.
     ///
     /// # Errors
     /// When the kernel has no memory for it.
-    pub(crate) fn listen(&mut self, mut acceptor: Acceptor) -> io::Result<()> {
-        acceptor.register(self.poll.registry())?;
+    pub(crate) fn listen(&mut self, mut acceptor: Acceptor, listeners: Vec<Listener>) -> io::Result<()> {
+        for listener in listeners {
+            acceptor.add(listener, self.poll.registry())?;
+        }
         self.acceptor = Some(acceptor);
         Ok(())
     }
@@ -154,6 +156,7 @@ impl Worker {
                 Message::Answered { key, serial, answer } => {
                     self.guard(Some(key), |plane| plane.on_answer(key, serial, &answer));
                 }
+                Message::Listen(listener) => self.also_listen(listener),
                 Message::Room => self.resume(),
                 Message::Drain(drain) => self.begin_drain(drain),
             }
@@ -211,6 +214,14 @@ impl Worker {
         let next = (self.plane.setup.worker + 1) % self.peers.len();
         self.plane.loads.of(next).gets_one();
         self.peers[next].send(Message::Accepted { client, place: Place::OfIdle { asked } });
+    }
+
+    fn also_listen(&mut self, listener: Listener) {
+        if let Some(acceptor) = &mut self.acceptor
+            && let Err(error) = acceptor.add(listener, self.poll.registry())
+        {
+            log::error!("a listener is deaf, as the kernel has no room for it: {error}");
+        }
     }
 
     fn resume(&mut self) {

@@ -1,9 +1,123 @@
-//! The model puller: disk and model server agree with the list of models (SPEC M).
+//! The model puller: disk and model server agree with the list of models, and keep doing so (SPEC M).
+//!
+//! ```text
+//!   models.json ─▶ watch ─ list ─▶ reconciler: one step at a time for each model ─ order ─▶ pull-N: fetch, place,
+//!                                       ▲                                                   load, unload, delete
+//!                                       └──────────────────── what came of it ◀─────────────────┘
+//! ```
 //!
 //! | module | what |
 //! |---|---|
-//! | [`source`] | where a model comes from |
+//! | `reconcile` | the reconciler's thread |
+//! | `models`, `plan` | what is next for each model; pure |
+//! | `list`, `watch` | the list, and its changes |
+//! | `work` | one step |
+//! | `disk` | the models' folder |
+//! | `server` | what the model server is told |
+//! | [`source`] | where models come from |
+//! | `view` | what is shown of it |
+//!
+//! Architecture Invariant: whatever fails is tried again, and a model that fails holds up no other.
+//!
+//! Architecture Invariant: a crash at any moment leaves the old model or the new one, never a part of one.
+//!
+//! Not here: requests (the proxy knows no models).
 
-#![allow(dead_code, reason = "on its way")]
-
+mod disk;
+mod injected;
+mod list;
+mod models;
+mod plan;
+mod reconcile;
+mod server;
+#[allow(dead_code, reason = "fetching comes with the next part")]
 pub(crate) mod source;
+mod view;
+mod watch;
+mod work;
+
+use std::io;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::disk::Disk;
+use self::models::Models;
+use self::reconcile::{Reconciler, work};
+use self::server::Repository;
+use self::view::Views;
+use self::watch::Watch;
+use self::work::Workbench;
+use crate::config::{MODEL_THREADS, PullerConfig};
+use crate::ops::metrics::family::Source;
+
+/// The puller before its threads run.
+pub(crate) struct Puller {
+    config: PullerConfig,
+    workbench: Workbench,
+    models: Models,
+    views: Arc<Views>,
+}
+
+/// What one thread does.
+pub(crate) struct Task {
+    pub(crate) name: String,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+impl Puller {
+    /// For the model server at this port.
+    ///
+    /// # Errors
+    /// When the models' folder can't be used.
+    pub(crate) fn new(config: &PullerConfig, server: NonZeroU16) -> io::Result<Self> {
+        let disk = Disk::open(&config.model_dir)?;
+        let models = Models::found(disk.survey()?);
+        let workbench = Workbench { disk, repository: Repository::new(server) };
+        Ok(Self { config: config.clone(), workbench, models, views: Arc::default() })
+    }
+
+    /// What is shown of it.
+    pub(crate) fn views(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.views) as Arc<dyn Source>
+    }
+
+    /// What its threads do. `tried`: called once, when every model of the first list was tried (SPEC M3).
+    pub(crate) fn start(self, tried: impl FnOnce() + Send + 'static) -> Vec<Task> {
+        let (changes_to, changes) = crossbeam_channel::unbounded();
+        let (tasks, tasks_of) = crossbeam_channel::unbounded();
+        let (results_to, results) = crossbeam_channel::unbounded();
+        let watch = Watch::new(&self.config.config_dir, changes_to);
+        let reconciler = Reconciler {
+            models: self.models,
+            changes,
+            tasks,
+            results,
+            views: self.views,
+            disk: self.workbench.disk.clone(),
+            tried: Some(Box::new(tried)),
+            has_list: false,
+            has_asked: false,
+            asks_at: Instant::now(),
+            is_asking: false,
+        };
+        let workers = (0..MODEL_THREADS).map(|number| {
+            let (workbench, tasks, results) = (self.workbench.clone(), tasks_of.clone(), results_to.clone());
+            Task::new(&format!("pull-{number}"), move || work(&workbench, &tasks, &results))
+        });
+        let mut all = vec![Task::new("watch", || watch.run()), Task::new("puller", || reconciler.run())];
+        all.extend(workers);
+        all
+    }
+}
+
+impl Task {
+    fn new(name: &str, run: impl FnOnce() + Send + 'static) -> Self {
+        Self { name: name.to_owned(), run: Box::new(run) }
+    }
+
+    /// Until its input ends.
+    pub(crate) fn run(self) {
+        (self.run)();
+    }
+}

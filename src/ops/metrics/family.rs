@@ -2,6 +2,8 @@
 //!
 //! Not here: how it is written ([`super::text`], `ops::status`).
 
+use serde_json::Value as Json;
+
 /// Metrics of one name.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Family {
@@ -63,6 +65,11 @@ pub(crate) struct Reading {
 pub(crate) trait Source: Send + Sync {
     /// All of them as they are now.
     fn families(&self) -> Vec<Family>;
+
+    /// What the status page shows besides, under a name of its own.
+    fn details(&self) -> Option<(&'static str, Json)> {
+        None
+    }
 }
 
 impl Family {

@@ -1,0 +1,34 @@
+//! The limits of the model puller's list, disk and calls of the model server.
+
+use std::time::Duration;
+
+/// Bytes of `models.json`: eight times what a ConfigMap may have.
+pub const MODELS_LIST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Models in the list. KServe's own controller shards at far fewer; each has a folder, and at most one operation.
+pub const MODELS_MAX: usize = 10_000;
+
+/// Bytes of a model's name, which is a folder's: 255 are allowed, and the agent adds to it.
+pub const MODEL_NAME_BYTES: usize = 200;
+
+/// Time after which list and model server are looked at without a sign of a change: a notice can be lost, and a server
+/// that was started anew knows no models.
+pub const MODELS_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Operations at once: one model's download has threads of its own, and a model server loads one after the other.
+pub const MODEL_THREADS: usize = 4;
+
+/// Wait before a failed operation is tried again; it doubles with every failure.
+pub const MODEL_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait before it is tried again. There is no end of trying (SPEC M5).
+pub const MODEL_RETRY_LONGEST: Duration = Duration::from_secs(60);
+
+/// Time that the model server has to load or unload a model: large ones take minutes.
+pub const MODEL_LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Time that it has to say which models are ready.
+pub const MODEL_INDEX_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of such an answer: a line of 200 bytes for each of as many models as there may be, and more.
+pub const MODEL_ANSWER_BYTES: u64 = 8 * 1024 * 1024;
