@@ -34,6 +34,7 @@ mod deadlines;
 mod drain;
 mod faults;
 mod idle_close;
+mod logger_end;
 mod logger_events;
 mod logger_failures;
 mod logger_payloads;
