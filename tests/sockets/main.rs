@@ -39,6 +39,7 @@ mod logger_events;
 mod logger_failures;
 mod logger_payloads;
 mod logger_room;
+mod logger_tls;
 mod metrics;
 mod metrics_batcher;
 mod metrics_port;
