@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::event::Receipt;
+use super::event::{Receipt, Type};
 use super::retry::Verdict;
 
 /// A way to a destination.
@@ -42,6 +42,9 @@ pub(super) trait Cargo {
     /// Bytes of payload.
     fn bytes(&self) -> usize;
 
+    /// How many events it has of each type.
+    fn counts(&self) -> [(Type, u64); 2];
+
     /// What is left of its events.
     fn receipts(self) -> impl Iterator<Item = Receipt>;
 }
@@ -70,6 +73,18 @@ pub(super) enum Cut {
     First { why: String },
     /// The destination can't be reached, or does not answer; `after`: it asked for so much time.
     Destination { why: String, after: Option<Duration> },
+}
+
+/// How many there are of each type.
+pub(super) fn counts<'r>(receipts: impl IntoIterator<Item = &'r Receipt>) -> [(Type, u64); 2] {
+    let (mut requests, mut responses) = (0, 0);
+    for receipt in receipts {
+        match receipt.of {
+            Type::Request => requests += 1,
+            Type::Response => responses += 1,
+        }
+    }
+    [(Type::Request, requests), (Type::Response, responses)]
 }
 
 impl fmt::Display for Said {

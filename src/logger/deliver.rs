@@ -192,11 +192,17 @@ impl<C: Carrier> Courier<C> {
         let limit = left.unwrap_or(Duration::MAX).min(self.carrier.limit());
         let mut landings: Vec<Landing> = Vec::with_capacity(flight.len());
         let (carrier, metrics) = (&mut self.carrier, &self.metrics);
+        let counts: Vec<_> = flight.iter().map(|parcel| parcel.cargo.counts()).collect();
         let cargo = flight.iter_mut().map(|parcel| &mut parcel.cargo);
         // A panic in there must not cost more than the flight's time.
         let flown = catch_unwind(AssertUnwindSafe(|| {
             carrier.fly(cargo, limit, |landing| {
                 metrics.duration.observe_duration(landing.at.saturating_duration_since(began));
+                // At once: the rest of the flight may take longer than the agent has.
+                if landing.verdict == Verdict::Delivered {
+                    let counts = counts.get(landings.len()).into_iter().flatten();
+                    counts.for_each(|(of, count)| metrics.sent.add(*of, *count));
+                }
                 landings.push(landing);
             })
         }));
@@ -235,9 +241,8 @@ impl<C: Carrier> Courier<C> {
     /// The destination has answered.
     fn land(&mut self, Landing { verdict, said, .. }: &Landing, parcel: Parcel<C::Cargo>, now: Instant) {
         match *verdict {
-            Verdict::Delivered => {
-                parcel.cargo.receipts().for_each(|receipt| self.metrics.sent.count(receipt.of));
-            }
+            // It was counted when it landed.
+            Verdict::Delivered => drop(parcel),
             Verdict::Rejected => {
                 self.note(notice::REJECTED, now, format_args!("{said:.200}; the event is given up"));
                 self.fail(parcel.cargo, Failed::Rejected);

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::batches::Batches;
-use super::carrier::{Cargo, Carrier, Cut, Landing, Said};
-use super::event::{Event, Receipt, rfc3339};
+use super::carrier::{Cargo, Carrier, Cut, Landing, Said, counts};
+use super::event::{Event, Receipt, Type, rfc3339};
 use super::marshal;
 use super::marshaller::{File, Marshaller, Refused};
 use super::record::{Record, Rfc3339, Url, object_key};
@@ -192,6 +192,10 @@ impl Carrier for Porter {
 impl Cargo for Batch {
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn counts(&self) -> [(Type, u64); 2] {
+        counts(&self.receipts)
     }
 
     fn receipts(self) -> impl Iterator<Item = Receipt> {

@@ -13,8 +13,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::carrier::{Cargo, Carrier, Cut, Landing, Said};
-use super::event::{Event, Receipt, rfc3339};
+use super::carrier::{Cargo, Carrier, Cut, Landing, Said, counts};
+use super::event::{Event, Receipt, Type, rfc3339};
 use super::line::{Line, Reply};
 use super::sink::Sink;
 use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_FLIGHT_FAST};
@@ -134,6 +134,10 @@ impl Carrier for Pilot {
 impl Cargo for Event {
     fn bytes(&self) -> usize {
         self.payload.len()
+    }
+
+    fn counts(&self) -> [(Type, u64); 2] {
+        counts([&self.receipt])
     }
 
     fn receipts(self) -> impl Iterator<Item = Receipt> {

@@ -1,5 +1,7 @@
 """The agent's metrics as Prometheus' own client library reads them: each is in the README's table, and
 each of them moves (SPEC O1).
+
+Not here: what makes the payload log's move (`log_scenes`).
 """
 
 import http.client
@@ -10,6 +12,7 @@ import socket
 import threading
 from pathlib import Path
 
+import log_scenes
 import pytest
 from conftest import exchange
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -23,15 +26,31 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 # It takes a bug of the agent's; a build that can be made to have one is tested in tests/sockets.
 NEVER = {"kserve_agent_panics_total"}
 V1 = "/v1/models/iris:predict"
+# Nobody listens there, and nothing is sent in the tests that use it.
+LOG_URL = "--log-url=http://127.0.0.1:9/"
+
+
+@pytest.fixture
+def everything(tmp_path):
+    """Flags that turn on all parts that have metrics."""
+    return ["--enable-batcher", LOG_URL, f"--log-spool-dir={tmp_path}"]
 
 
 def documented():
     """Type and labels, with the values that the README lists, of each metric in its table."""
     rows = {}
     for name, kind, labels in ROW.findall(README.read_text()):
-        first, *values = re.findall(r"`([^`]+)`", labels) or [None]
-        # `code`: its values, or names alone.
-        rows[name] = (kind, {first: set(values)} if ":" in labels else {n: None for n in (first, *values) if n})
+        # A name is followed by its values if it has a colon.
+        parts = re.findall(r"`([^`]+)`(:?)", labels)
+        labelled, listed = {}, None
+        for text, colon in parts:
+            if colon:
+                listed = labelled[text] = set()
+            elif listed is None:
+                labelled[text] = None
+            else:
+                listed.add(text)
+        rows[name] = (kind, labelled)
     return rows
 
 
@@ -71,9 +90,9 @@ def listens(port):
         return False
 
 
-@pytest.mark.parametrize("batcher", [(), ("--enable-batcher",)])
-def test_both_formats_parse_and_say_the_same(watched, batcher):
-    _, port = watched(*batcher)
+@pytest.mark.parametrize("all_parts", [False, True])
+def test_both_formats_parse_and_say_the_same(watched, everything, all_parts):
+    _, port = watched(*(everything if all_parts else []))
     plain = {full_name(f): f for f in scrape(port)}
     opened = {full_name(f): f for f in scrape(port, openmetrics, OPENMETRICS)}
     assert plain.keys() == {f"{n}_info" if f.type == "info" else n for n, f in opened.items()}
@@ -83,8 +102,8 @@ def test_both_formats_parse_and_say_the_same(watched, batcher):
         assert {s.name for s in family.samples} == {s.name for s in other.samples}
 
 
-def test_the_readme_has_each_metric_with_its_type_and_labels(watched):
-    _, port = watched("--enable-batcher")
+def test_the_readme_has_each_metric_with_its_type_and_labels(watched, everything):
+    _, port = watched(*everything)
     rows = documented()
     families = {full_name(f): f for f in scrape(port)}
     assert families.keys() == rows.keys()
@@ -118,7 +137,7 @@ def test_histograms_are_what_prometheus_expects(watched):
 
 # A call that is under way is seen only if it takes its time.
 @pytest.mark.parametrize("example_server", [200], indirect=True)
-def test_every_metric_moves(watched):
+def test_every_metric_moves(watched, example_server, tmp_path):
     """One agent for each kind of trouble; what none of them moves would be there for nothing."""
     moved = set()
 
@@ -126,6 +145,8 @@ def test_every_metric_moves(watched):
         one, port = start
         before = values(port)
         seen = [before]
+        # A counter that is not 0 has moved before anybody looked.
+        moved.update(key for key, value in before.items() if key[0].endswith("_total") and value > 0)
 
         def look():
             seen.append(values(port))
@@ -134,22 +155,26 @@ def test_every_metric_moves(watched):
         provoke(one, look)
         look()
         for now in seen[1:]:
-            moved.update(key[0] for key, value in now.items() if value != before.get(key))
+            moved.update(key for key, value in now.items() if value != before.get(key))
 
     run(watched("--enable-batcher", "--max-latency=200", "--max-batchsize=2"), batches)
     run(watched("--max-connections=2", "--threads=1"), connections)
     run(watched(server=reserve_port()), unreachable)
     run(watched(server=server_that_hangs_up()), retries)
     run(watched("--drain-period=60s"), drains)
+    log_scenes.play(lambda provoke, *flags, **server: run(watched(*flags, **server), provoke), example_server, tmp_path)
+
+    names = {name for name, *_ in moved}
 
     def has_moved(name, kind):
-        return any(n in moved for n in ([f"{name}_count", f"{name}_sum"] if kind == "histogram" else [name]))
+        return any(n in names for n in ([f"{name}_count", f"{name}_sum"] if kind == "histogram" else [name]))
 
     # These are what they are from the start.
     fixed = {"kserve_agent_build_info", "process_start_time_seconds", "process_max_fds"}
-    fixed |= {"kserve_agent_connections_limit", "kserve_agent_batch_queue_limit"}
+    fixed |= {"kserve_agent_connections_limit", "kserve_agent_batch_queue_limit", "kserve_logger_queue_limit_bytes"}
     still = {n for n, (kind, _) in documented().items() if not has_moved(n, kind)} - fixed - NEVER
     assert not still
+    assert not log_scenes.each_reason() - moved
 
 
 def batches(one, look):

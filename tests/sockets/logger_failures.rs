@@ -5,45 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::logger_support::{
+    ONE_COURIER, REQUESTS_ONLY, ask, assert_all_arrive, assert_once_each, bad_at_first, post, retries, times,
+};
 use crate::support::sink::{Event, TAKEN, dead_flag, logging, setup};
-use crate::support::{Agent, Books, Message, Peer, Server, Sink, until};
+use crate::support::{Books, Message, Peer, Server, Sink, until};
 
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-const ONE_COURIER: &str = "--workers=1";
-const REQUESTS_ONLY: &str = "--log-mode=request";
-
-/// A request whose event has this id, and its id as payload.
-fn post(id: &str) -> String {
-    format!("POST / HTTP/1.1\r\nHost: a\r\nCe-Id: {id}\r\nContent-Length: {}\r\n\r\n{id}", id.len())
-}
-
-/// Sends so many requests, named `0` and so on, over one connection, each after the answer to the one before.
-fn ask(agent: &Agent, count: usize) {
-    let mut client = agent.connect();
-    for number in 0..count {
-        client.send(post(&number.to_string()));
-        assert_eq!(client.response().status(), 200);
-    }
-}
-
-/// How often each event was read, by its id.
-fn times(events: &[Event]) -> BTreeMap<String, usize> {
-    let mut times = BTreeMap::new();
-    events.iter().for_each(|event| *times.entry(event.id()).or_default() += 1);
-    times
-}
-
-/// Each of so many events, once.
-#[track_caller]
-fn assert_once_each(events: &[Event], count: usize) {
-    let wanted: BTreeMap<String, usize> = (0..count).map(|number| (number.to_string(), 1)).collect();
-    assert_eq!(times(events), wanted);
-    events.iter().for_each(|event| assert_eq!(event.text(), event.id()));
-}
-
-fn retries(agent: &Agent) -> u64 {
-    agent.metrics().count("kserve_logger_delivery_retries_total")
-}
 
 #[test]
 fn a_sink_that_was_down_gets_everything_once() {
@@ -159,167 +127,6 @@ fn any_other_status_is_final() {
     assert_eq!((sink.events().len() as u64, retries(&agent)), (count, 0));
 }
 
-/// Answers in every form that is a success; the sink's script is made of them in turn.
-#[test]
-fn a_success_is_one_in_whatever_form_it_comes() {
-    let huge = format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000));
-    let forms: Vec<String> = [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        "HTTP/1.1 204 No Content\r\n\r\n",
-        "HTTP/1.1 202 \r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\nhello\r\n0\r\nA: b\r\n\r\n",
-        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.0 200 OK\r\n\r\nuntil the end",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 Nobody asked\r\nContent-Length: 0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a chunk",
-        huge.as_str(),
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    let count = forms.len();
-    let sink = Sink::start(move |mut peer: Peer| {
-        while let Some(request) = peer.request() {
-            let form = &forms[request.text().parse::<usize>().unwrap() % forms.len()];
-            let closes = form.contains("HTTP/1.0") || form.contains("close");
-            if peer.wire.try_send(form).is_err() || closes {
-                return;
-            }
-        }
-    });
-    let server = Server::good();
-    // A timeout that no answer may need: nothing waits for more bytes than the answer has.
-    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER, "--log-client-timeout=60s"]);
-    for number in 0..3 * count {
-        assert_eq!(agent.ask(post(&number.to_string())).status(), 200);
-        sink.await_events(number + 1);
-    }
-    assert_once_each(&sink.events(), 3 * count);
-    assert_eq!((Books::settled(&agent), retries(&agent)), (Books::all_sent(3 * count as u64), 0));
-}
-
-#[test]
-fn an_answer_cut_anywhere_is_the_same_answer() {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
-    let sink = Sink::start(|mut peer: Peer| {
-        while let Some(request) = peer.request() {
-            let (head, tail) = ANSWER.split_at(request.text().parse().unwrap());
-            if peer.wire.try_send(head).is_err() || peer.wire.try_send(tail).is_err() {
-                return;
-            }
-        }
-    });
-    let server = Server::good();
-    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
-    ask(&agent, ANSWER.len());
-    assert_once_each(&sink.await_events(ANSWER.len()), ANSWER.len());
-    assert_eq!((Books::settled(&agent), sink.connections()), (Books::all_sent(ANSWER.len() as u64), 1));
-}
-
-/// What a sink does to the first connections, before it does well.
-fn bad_at_first(times: usize, bad: impl Fn(&mut Peer) + Send + Sync + 'static) -> Sink {
-    let begun = AtomicUsize::new(0);
-    Sink::start(move |mut peer: Peer| {
-        if begun.fetch_add(1, Ordering::SeqCst) < times {
-            return bad(&mut peer);
-        }
-        while peer.request().is_some() && peer.wire.try_send(TAKEN).is_ok() {}
-    })
-}
-
-/// Delivers some events to a sink that is bad to its first connection; returns the agent for a look.
-#[track_caller]
-fn assert_all_arrive(sink: &Sink, flags: &[&str]) -> Agent {
-    let server = Server::good();
-    let agent = logging(&server, sink, &[flags, &[REQUESTS_ONLY, ONE_COURIER]].concat());
-    ask(&agent, 20);
-    until("all are sent", || Books::of(&agent).sent == 20);
-    assert_eq!(Books::settled(&agent), Books::all_sent(20));
-    assert_eq!(times(&sink.events()).len(), 20);
-    agent
-}
-
-#[test]
-fn garbage_is_no_answer() {
-    for garbage in
-        ["what?\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n"]
-    {
-        let sink = bad_at_first(1, move |peer| {
-            peer.request();
-            let _ = peer.wire.try_send(garbage);
-            peer.request();
-        });
-        let agent = assert_all_arrive(&sink, &[]);
-        until("the log names the cause", || agent.log().contains("no HTTP"));
-        assert!(retries(&agent) >= 1);
-    }
-}
-
-#[test]
-fn a_head_without_end_is_no_answer() {
-    let sink = bad_at_first(1, |peer| {
-        peer.request();
-        let _ = peer.wire.try_send("HTTP/1.1 200 OK\r\n");
-        while peer.wire.try_send("X-More: and more\r\n".repeat(100)).is_ok() {}
-    });
-    assert_all_arrive(&sink, &["--log-client-timeout=60s"]);
-}
-
-#[test]
-fn a_sink_that_says_nothing_is_left_in_time() {
-    let sink = bad_at_first(1, |peer| {
-        peer.request();
-        peer.request();
-    });
-    let agent = assert_all_arrive(&sink, &["--log-client-timeout=300ms"]);
-    until("the log names the cause", || agent.log().contains("timed out"));
-}
-
-#[test]
-fn a_sink_that_takes_nothing_is_left_in_time() {
-    const BYTES: usize = 8 * 1024 * 1024;
-    let (held, released) = mpsc::channel::<()>();
-    let released = Mutex::new(released);
-    let sink = bad_at_first(1, move |_| {
-        let _ = released.lock().unwrap().recv();
-    });
-    let server = Server::good();
-    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER, "--log-client-timeout=300ms"]);
-    let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BYTES}\r\n\r\n{}", "x".repeat(BYTES));
-    assert_eq!(agent.ask(request).status(), 200);
-    assert_eq!(sink.await_events(1)[0].payload().len(), BYTES);
-    assert_eq!(Books::settled(&agent), Books::all_sent(1));
-    drop(held);
-}
-
-#[test]
-fn one_byte_at_a_time_is_too_slow() {
-    let sink = bad_at_first(1, |peer| {
-        peer.request();
-        for byte in TAKEN.iter().cycle() {
-            // Each wait for a byte is shorter than the limit; all of them together are not.
-            std::thread::sleep(Duration::from_millis(100));
-            if *byte == b'\n' || peer.wire.try_send([*byte]).is_err() {
-                return;
-            }
-        }
-    });
-    let began = Instant::now();
-    let agent = assert_all_arrive(&sink, &["--log-client-timeout=500ms"]);
-    until("the log names the cause", || agent.log().contains("timed out"));
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-}
-
-#[test]
-fn endless_interim_answers_are_left_in_time() {
-    let sink = bad_at_first(1, |peer| {
-        peer.request();
-        while peer.wire.try_send("HTTP/1.1 102 Processing\r\n\r\n".repeat(1000)).is_ok() {}
-    });
-    assert_all_arrive(&sink, &["--log-client-timeout=300ms"]);
-}
-
 #[test]
 fn a_sink_that_closes_after_each_answer_gets_everything() {
     for says_so in [true, false] {
@@ -410,31 +217,6 @@ fn one_event_that_breaks_its_connection_does_not_hold_up_the_others() {
     // Two are called 0.
     until("the others are sent", || Books::of(&agent).sent == 19);
     assert_eq!(Books::of(&agent).waiting, 2);
-}
-
-#[test]
-fn an_answer_before_the_whole_event_counts() {
-    let sink = Sink::start(|mut peer: Peer| {
-        while let Some(head) = peer.request_head() {
-            let length: usize = head.field("content-length").unwrap().parse().unwrap();
-            if length > 1000 {
-                // As servers do that limit bodies: they say so and close, and what they did not read is reset.
-                let _ = peer.wire.try_send("HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-                return;
-            }
-            peer.wire.expect("x".repeat(length));
-            peer.wire.send(TAKEN);
-        }
-    });
-    let server = Server::good();
-    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
-    for length in [8 * 1024 * 1024, 3, 200_000, 3] {
-        let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
-        assert_eq!(agent.ask(request).status(), 200);
-    }
-    let settled = Books::settled(&agent);
-    assert_eq!(settled, Books { accepted: 4, sent: 2, failed: 2, ..Books::default() }, "{}", agent.log());
-    assert_eq!(retries(&agent), 0, "{}", agent.log());
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl<L: Label> Labelled<L> {
         self.counts[value.index()].count();
     }
 
+    /// Adds to the counter of a value.
+    pub(crate) fn add(&self, value: L, count: u64) {
+        self.counts[value.index()].add(count);
+    }
+
     /// What each value has so far.
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
         L::VALUES.iter().copied().zip(self.counts.iter().map(Counter::read))

@@ -27,7 +27,8 @@ pub(crate) struct Setup {
     server: u16,
     flags: Vec<String>,
     env: Vec<(String, String)>,
-    descriptors: Option<u32>,
+    /// What starts it, if it is not started directly: a program whose last argument is a shell's script.
+    shell: Option<Vec<String>>,
     is_watched: bool,
 }
 
@@ -38,7 +39,7 @@ impl Agent {
     }
 
     pub(crate) fn setup(server: u16) -> Setup {
-        Setup { server, flags: Vec::new(), env: Vec::new(), descriptors: None, is_watched: false }
+        Setup { server, flags: Vec::new(), env: Vec::new(), shell: None, is_watched: false }
     }
 
     pub(crate) fn connect(&self) -> Wire {
@@ -125,7 +126,13 @@ impl Setup {
 
     /// Limits its descriptors, hard and soft.
     pub(crate) fn descriptors(mut self, limit: u32) -> Self {
-        self.descriptors = Some(limit);
+        self.shell = Some(vec!["sh".to_owned(), "-c".to_owned(), format!("ulimit -n {limit}")]);
+        self
+    }
+
+    /// Runs it in namespaces of its own, which `unshare` makes by this flag, after this script.
+    pub(crate) fn within(mut self, flag: &str, script: &str) -> Self {
+        self.shell = Some(["unshare", flag, "sh", "-c", script].map(str::to_owned).to_vec());
         self
     }
 
@@ -158,13 +165,13 @@ impl Setup {
     /// Starts it on this port without waiting for anything.
     pub(crate) fn spawn(&self, port: u16) -> Agent {
         let program = env!("CARGO_BIN_EXE_kserve-agent");
-        let mut command = match self.descriptors {
-            None => Command::new(program),
-            Some(limit) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), program]);
+        let mut command = match self.shell.as_deref() {
+            Some([first, arguments @ .., script]) => {
+                let mut shell = Command::new(first);
+                shell.args(arguments).args([&format!("{script}; exec \"$0\" \"$@\""), program]);
                 shell
             }
+            _ => Command::new(program),
         };
         command.env_clear().envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args([format!("--port={port}"), format!("--component-port={}", self.server)]);

@@ -9,6 +9,7 @@ pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod sink;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::sync::{Mutex, MutexGuard};
