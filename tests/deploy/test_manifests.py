@@ -230,6 +230,10 @@ def test_autoscalers_scale_the_deployment():
     (trigger,) = scaled["triggers"]
     (metric,) = manifests.document("hpa.yaml", "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
+    (values,) = manifests.documents("prometheus-adapter-values.yaml")
+    (rule,) = values["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert re.match(rule["name"]["matches"], rule["seriesQuery"].partition("{")[0])
 
 
 def test_kserve_reads_the_target_as_it_is_given():

@@ -97,6 +97,14 @@ def test_each_alert_has_a_case_of_both_kinds():
         assert re.search(case + r" \[\]", cases), f"{rule['alert']} is never quiet"
 
 
+def test_autoscalers_count_tunnels_as_well_as_requests():
+    scaling = [(where, expression) for where, expression in promql.expressions() if "yaml" in where or "query" in where]
+    assert len(scaling) == 3
+    for where, expression in scaling:
+        names = [name for name, _ in promql.named(expression)]
+        assert names == ["kserve_agent_requests_in_flight", "kserve_agent_tunnels"], where
+
+
 # The dashboard
 
 
