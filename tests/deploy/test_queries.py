@@ -143,6 +143,6 @@ def test_the_dashboard_shows_every_metric_of_ours_or_says_why_not():
     # Probes and descriptors have alerts; the rest of process_* is for other questions.
     elsewhere = {"kserve_agent_probes_total"}
     shown = {family(name) for panel in promql.panels() for t in panel["targets"] for name, _ in promql.named(t["expr"])}
-    ours = {name for name in manifests.metrics() if name.startswith("kserve_agent_")}
+    ours = {name for name in manifests.metrics() if name.startswith("kserve_")}
     later = {name for name in ours if name.startswith("kserve_agent_model")}
     assert ours - later - elsewhere <= shown
