@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 README = (ROOT / "README.md").read_text()
 YAML_FILES = sorted(str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*.yaml"))
+# What is applied to the Deployment of sidecar.yaml.
+PATCHES = ["batcher.yaml", "logger.yaml"]
 # The image's name in the manifests; a container with it is an agent.
 AGENT_IMAGE = re.compile(r"[\w./-]*/kserve-agent:(?P<tag>.+)")
 
@@ -57,12 +59,12 @@ def merged(base, patch):
 
 
 def deployments():
-    """Every Deployment that the files describe, the batcher's patch applied."""
+    """Every Deployment that the files describe, each patch applied."""
     sidecar = document("sidecar.yaml", "Deployment")
     return {
         "sidecar.yaml": sidecar,
         "native-sidecar.yaml": document("native-sidecar.yaml", "Deployment"),
-        "batcher.yaml": merged(sidecar, document("batcher.yaml", "Deployment")),
+        **{name: merged(sidecar, document(name, "Deployment")) for name in PATCHES},
     }
 
 
@@ -95,9 +97,9 @@ def flags_of(container):
 
 
 def constant(name):
-    """A limit of src/config.rs: seconds, or a product of whole numbers."""
-    text = (ROOT / "src/config.rs").read_text()
-    value = re.search(rf"pub const {name}: \w+ = ([^;]+);", text).group(1)
+    """A limit of src/config: seconds, or a product of whole numbers."""
+    text = "".join(path.read_text() for path in [ROOT / "src/config.rs", *(ROOT / "src/config").glob("*.rs")])
+    value = re.search(rf"const {name}: \w+ = ([^;]+);", text).group(1)
     seconds = re.fullmatch(r"Duration::from_secs\((\d+)\)", value)
     if seconds:
         return int(seconds.group(1))

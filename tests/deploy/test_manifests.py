@@ -22,7 +22,7 @@ def test_every_object_has_only_members_of_its_kind(name):
         assert set(values) == {"rules"}
         return
     for found in manifests.documents(name):
-        if name == "batcher.yaml":
+        if name in manifests.PATCHES:
             found = manifests.merged(manifests.document("sidecar.yaml", "Deployment"), found)
         schemas.check(found)
 
@@ -169,12 +169,13 @@ def test_the_readiness_probe_is_the_agents(name):
 
 
 def outlives(server, flags, spec):
-    drained = PROPAGATION + seconds(flags["drain-period"]) + manifests.constant("FINISH_TIMEOUT")
+    finish = manifests.constant("FINISH_TIMEOUT") + manifests.constant("LOG_FLUSH_TIMEOUT")
+    drained = PROPAGATION + seconds(flags["drain-period"]) + finish
     server_told = server["lifecycle"]["preStop"]["sleep"]["seconds"]
     return server_told >= drained and spec["terminationGracePeriodSeconds"] >= server_told + ENDING
 
 
-@pytest.mark.parametrize("name", ["sidecar.yaml", "batcher.yaml"])
+@pytest.mark.parametrize("name", ["sidecar.yaml", *manifests.PATCHES])
 def test_the_server_outlives_the_agent_beside_it(name):
     deployment = deployments()[name]
     assert outlives(containers(deployment)["model"], flags_of(agent(deployment)), pod_spec(deployment))
@@ -222,6 +223,20 @@ def test_the_batcher_has_memory_for_what_it_may_hold():
         assert quantity(resources["requests"]["memory"]) <= quantity(resources["limits"]["memory"])
 
 
+def test_the_payload_log_has_memory_and_disk_for_what_it_may_hold():
+    deployment = deployments()["logger.yaml"]
+    logging, plain = agent(deployment), agent(deployments()["sidecar.yaml"])
+    flags = flags_of(logging)
+    events = int(flags["log-queue-bytes"])
+    for kind, times in (("requests", 1), ("limits", 2)):
+        room = quantity(logging["resources"][kind]["memory"]) - quantity(plain["resources"][kind]["memory"])
+        assert room >= times * events, kind
+    (mount,) = logging["volumeMounts"]
+    (volume,) = pod_spec(deployment)["volumes"]
+    assert (mount["mountPath"], mount["name"]) == (flags["log-spool-dir"], volume["name"])
+    assert quantity(volume["emptyDir"]["sizeLimit"]) > manifests.constant("LOG_SPOOL_TIMES") * events
+
+
 def test_autoscalers_scale_the_deployment():
     name = manifests.document("sidecar.yaml", "Deployment")["metadata"]["name"]
     assert manifests.document("hpa.yaml", "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == name
@@ -230,6 +245,10 @@ def test_autoscalers_scale_the_deployment():
     (trigger,) = scaled["triggers"]
     (metric,) = manifests.document("hpa.yaml", "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
+    (values,) = manifests.documents("prometheus-adapter-values.yaml")
+    (rule,) = values["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert re.match(rule["name"]["matches"], rule["seriesQuery"].partition("{")[0])
 
 
 def test_kserve_reads_the_target_as_it_is_given():

@@ -97,6 +97,14 @@ def test_each_alert_has_a_case_of_both_kinds():
         assert re.search(case + r" \[\]", cases), f"{rule['alert']} is never quiet"
 
 
+def test_autoscalers_count_tunnels_as_well_as_requests():
+    scaling = [(where, expression) for where, expression in promql.expressions() if "yaml" in where or "query" in where]
+    assert len(scaling) == 3
+    for where, expression in scaling:
+        names = [name for name, _ in promql.named(expression)]
+        assert names == ["kserve_agent_requests_in_flight", "kserve_agent_tunnels"], where
+
+
 # The dashboard
 
 
@@ -135,6 +143,6 @@ def test_the_dashboard_shows_every_metric_of_ours_or_says_why_not():
     # Probes and descriptors have alerts; the rest of process_* is for other questions.
     elsewhere = {"kserve_agent_probes_total"}
     shown = {family(name) for panel in promql.panels() for t in panel["targets"] for name, _ in promql.named(t["expr"])}
-    ours = {name for name in manifests.metrics() if name.startswith("kserve_agent_")}
+    ours = {name for name in manifests.metrics() if name.startswith("kserve_")}
     later = {name for name in ours if name.startswith("kserve_agent_model")}
     assert ours - later - elsewhere <= shown
