@@ -16,8 +16,8 @@ pub const LOG_OBJECT_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of a request to the marshaller service: one payload of 32 MiB in base64 and what is known about it.
 pub const MARSHAL_BODY_BYTES: usize = 48 * 1024 * 1024;
 
-/// Commas in such a request, of which a record has about forty; payloads have none. A record that is only braces takes
-/// a hundred times its bytes, so this is what bounds the memory of reading them: 90 MB.
+/// Commas and opening brackets in such a request, of which a record has about fifty; payloads have none. A record of one
+/// short header takes fifty times its bytes, so this is what bounds the memory of reading them: 100 MB.
 pub const MARSHAL_VALUES: usize = 256 * 1024;
 
 /// Bytes that all requests to the marshaller service and its answers hold together; beyond it 503. Two large ones fit.

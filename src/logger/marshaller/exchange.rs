@@ -131,7 +131,7 @@ impl Exchange {
     /// The answer to a body that is whole.
     fn answer(&mut self) -> Answer {
         let json = std::mem::take(&mut self.input);
-        if json.iter().filter(|byte| **byte == b',').nth(MARSHAL_VALUES).is_some() {
+        if json.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).nth(MARSHAL_VALUES).is_some() {
             return refused(413, &format!("over {MARSHAL_VALUES} values"), "");
         }
         let records = match Record::list(&json) {
@@ -282,10 +282,11 @@ mod tests {
 
     #[test]
     fn many_small_values_are_refused() {
-        assert_eq!(answer_to(&post(&format!("[{{}}{}]", ",{}".repeat(MARSHAL_VALUES)))).0, 200);
-        for values in ["{}".to_owned(), r#"{"metadata":{"a":[]}}"#.to_owned()] {
-            let json = format!("[{values}{}]", format!(",{values}").repeat(MARSHAL_VALUES + 1));
-            assert_eq!(answer_to(&post(&json)).0, 413, "{values}");
+        for (record, marks) in [("{}", 2), (r#"{"metadata":{"a":[""]}}"#, 4), (r#"{"metadata":{"a":["",""]}}"#, 5)] {
+            let list = |count| post(&format!("[{record}{}]", format!(",{record}").repeat(count - 1)));
+            // The list's own bracket stands for the comma that its first record has not.
+            assert_eq!(answer_to(&list(MARSHAL_VALUES / marks)).0, 200, "{record}");
+            assert_eq!(answer_to(&list(MARSHAL_VALUES / marks + 1)).0, 413, "{record}");
         }
     }
 
