@@ -116,7 +116,7 @@ impl Depot {
     fn put(&self, batch: &mut Batch) -> Result<(), Outcome> {
         self.make(batch).map_err(|Refused { verdict, why }| Outcome::of(verdict, why))?;
         let Some((key, file)) = &batch.object else { return Ok(()) };
-        self.store.put(key, marshal::media(self.config.format), &file.bytes).map_err(|failure| match failure.kind {
+        self.store.put(key, marshal::media(&file.extension), &file.bytes).map_err(|failure| match failure.kind {
             Kind::Transient { after } => Outcome::Later { why: failure.reason, after },
             Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
         })
@@ -142,7 +142,8 @@ impl Outcome {
 fn common(config: &LoggerConfig) -> Record {
     let cert_name = config.ca_cert_file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Record {
-        url: Url::new(&config.url),
+        // Behind a question mark may be a signature, which is not for those who read records.
+        url: Url::new(config.url.split('?').next().unwrap_or_default()),
         source_uri: Url::new(&config.source_uri),
         inference_service: config.inference_service.clone(),
         namespace: config.namespace.clone(),

@@ -39,12 +39,12 @@ pub fn extension(format: StoreFormat) -> &'static str {
     }
 }
 
-/// Its media type, as the Go agent has it.
-pub fn media(format: StoreFormat) -> &'static str {
-    match format {
-        StoreFormat::Json => "application/json",
-        StoreFormat::Csv => "text/csv",
-        StoreFormat::Parquet => "application/octet-stream",
+/// The media type of a file with this extension, as the Go agent has it.
+pub fn media(extension: &str) -> &'static str {
+    match extension {
+        "json" => "application/json",
+        "csv" => "text/csv",
+        _ => "application/octet-stream",
     }
 }
 

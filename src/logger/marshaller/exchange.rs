@@ -141,7 +141,7 @@ impl Exchange {
         drop(json);
         let file = marshal(self.format, &records);
         let fields = format!("{EXTENSION}: {}\r\n", extension(self.format));
-        Answer { head: head_of(200, media(self.format), file.len(), &fields), body: file, is_early: false }
+        Answer { head: head_of(200, media(extension(self.format)), file.len(), &fields), body: file, is_early: false }
     }
 }
 
