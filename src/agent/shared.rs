@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use crate::batcher::{self, Batcher};
-use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config, LogMode, LoggerConfig, WhenFull};
+use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config, LogMode, LoggerConfig, WhenFull, log_spool_bytes};
 use crate::logger::Logger;
 use crate::ops::metrics::family::Source;
 use crate::ops::metrics::process::Process;
@@ -112,6 +112,7 @@ fn logger_json(config: &LoggerConfig, logger: &Logger) -> Json {
         },
         "sample": config.sample,
         "spool_dir": config.spool_dir,
+        "spool_limit_bytes": config.spool_dir.as_ref().map(|_| log_spool_bytes(config.queue_bytes.get())),
         "all_responses": config.all_responses,
     })
 }

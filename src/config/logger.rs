@@ -136,7 +136,13 @@ pub const LOG_SEGMENT_BYTES: usize = 1024 * 1024;
 
 /// The queue on disk may have so many times the bytes of `--log-queue-bytes`: besides events that wait it holds those that
 /// were delivered beside them.
-pub const LOG_SPOOL_TIMES: u64 = 4;
+const LOG_SPOOL_TIMES: u64 = 4;
+
+/// Bytes of the queue on disk, for these of `--log-queue-bytes`.
+#[must_use]
+pub fn log_spool_bytes(queue: usize) -> u64 {
+    (queue as u64).saturating_mul(LOG_SPOOL_TIMES)
+}
 
 /// Bytes of an event on disk: a payload, and what a head can say.
 pub const LOG_RECORD_BYTES: usize = LOG_PAYLOAD_BYTES + 4 * super::HEAD_BYTES;

@@ -28,6 +28,11 @@ BATCHES = "kserve_agent_batches_total"
 BATCH_SIZE = "kserve_agent_batch_size"
 BATCH_WAIT = "kserve_agent_batch_wait_seconds"
 BATCH_CALL = "kserve_agent_batch_call_duration_seconds"
+EVENTS_SENT = "kserve_logger_events_sent_total"
+EVENTS_FAILED = "kserve_logger_events_failed_total"
+EVENTS_DROPPED = "kserve_logger_events_dropped_total"
+DELIVERY = "kserve_logger_delivery_duration_seconds"
+SPOOL_SKIPPED = "kserve_logger_spool_skipped_total"
 
 LABELS = {
     REQUESTS: ("code", ["1xx", "2xx", "3xx", "4xx", "5xx", "none"]),
@@ -44,6 +49,19 @@ LABELS = {
     ),
     "kserve_agent_probes_total": ("code", ["2xx", "4xx", "5xx"]),
     BATCHES: ("trigger", ["full", "latency", "eager", "drain"]),
+    "kserve_logger_events_accepted_total": ("type", ["request", "response"]),
+    EVENTS_SENT: ("type", ["request", "response"]),
+    # Two labels, in the order in which the agent's JSON has them.
+    EVENTS_FAILED: (
+        "reason type",
+        [f"{reason} {kind}" for kind in ("request", "response")
+         for reason in ("rejected", "expired", "shutdown")],
+    ),
+    EVENTS_DROPPED: (
+        "reason type",
+        [f"{reason} {kind}" for kind in ("request", "response") for reason in ("full", "too_large")],
+    ),
+    SPOOL_SKIPPED: ("reason", ["full", "error"]),
 }  # fmt: skip
 HISTOGRAMS = {
     TOTAL: DURATION_BOUNDS,
@@ -51,6 +69,7 @@ HISTOGRAMS = {
     BATCH_SIZE: SIZE_BOUNDS,
     BATCH_WAIT: DURATION_BOUNDS,
     BATCH_CALL: DURATION_BOUNDS,
+    DELIVERY: DURATION_BOUNDS,
 }
 COUNTERS = [
     *LABELS,
@@ -63,6 +82,9 @@ COUNTERS = [
     "kserve_agent_sent_bytes_total",
     "kserve_agent_batch_retries_total",
     "kserve_agent_panics_total",
+    "kserve_logger_requests_delayed_total",
+    "kserve_logger_delivery_retries_total",
+    "kserve_logger_spool_replayed_total",
     "process_cpu_seconds_total",
 ]
 GAUGES = {
@@ -76,6 +98,10 @@ GAUGES = {
     "kserve_agent_batch_queue_limit": 10_000,
     "kserve_agent_batch_held_bytes": 0,
     "kserve_agent_draining": 0,
+    "kserve_logger_work_queue_depth": 0,
+    "kserve_logger_queue_bytes": 0,
+    "kserve_logger_queue_limit_bytes": 64 * 2**20,
+    "kserve_logger_spool_bytes": 0,
     "process_resident_memory_bytes": 3 * 2**20,
     "process_virtual_memory_bytes": 64 * 2**20,
     "process_open_fds": 20,
@@ -89,6 +115,17 @@ BATCHER = {
     "queue": 10_000,
     "held_bytes_limit": 64 * 2**20,
 }
+LOGGER = {
+    "url": "http://broker.knative-eventing/default",
+    "mode": "all",
+    "threads": 5,
+    "queue_limit_bytes": 64 * 2**20,
+    "when_full": "drop",
+    "sample": 0.25,
+    "spool_dir": "/var/spool/kserve-agent",
+    "spool_limit_bytes": 256 * 2**20,
+    "all_responses": False,
+}
 
 
 @dataclass
@@ -99,6 +136,7 @@ class Agent:
     growth: dict = field(default_factory=dict)
     levels: dict = field(default_factory=dict)
     batcher: dict | None = None
+    logger: dict | None = None
     host: str | None = "iris-predictor-7d9f8"
     version: str = "0.1.0"
     state: str = "serving"
@@ -124,6 +162,7 @@ class Agent:
                 "workers": 2,
                 "pinned": False,
                 "batcher": self.batcher,
+                "logger": self.logger,
             },
             "families": [*self._families(second, TIME + second - started), *self.more],
         }
@@ -141,6 +180,10 @@ class Agent:
                 yield family(name, "gauge", [{"labels": {}, "value": level}])
 
     def _has(self, name):
+        if name.startswith("kserve_logger_spool"):
+            return self.logger and self.logger["spool_dir"]
+        if name.startswith("kserve_logger"):
+            return self.logger
         return self.batcher or not name.startswith("kserve_agent_batch")
 
     def _counter(self, name, second, age):
@@ -150,7 +193,7 @@ class Agent:
         key, labels = LABELS[name]
         growth = growth or {}
         return [
-            {"labels": {key: label}, "value": grown(growth.get(label, 0), second, age)}
+            {"labels": dict(zip(key.split(), label.split(), strict=True)), "value": grown(growth.get(label, 0), second, age)}
             for label in labels
         ]
 

@@ -39,6 +39,40 @@ def batching(**changes):
     })  # fmt: skip
 
 
+def logging_payloads(**changes):
+    """A sink that is away between the 190th and the 215th second, so that the queue fills up."""
+    away = range(190, 215)
+    events = {
+        model.EVENTS_SENT: {
+            "request": lambda s: 0 if s in away else round(430 + 90 * wave(s, 110)),
+            "response": lambda s: 0 if s in away else round(380 + 90 * wave(s, 110)),
+        },
+        model.EVENTS_FAILED: {"rejected request": lambda s: 2 * (s % 11 == 0)},
+        model.EVENTS_DROPPED: {
+            "full request": lambda s: 260 if 204 <= s < 215 else 0,
+            "full response": lambda s: 240 if 204 <= s < 215 else 0,
+            "too_large response": lambda s: s % 50 == 9,
+        },
+        model.DELIVERY: {
+            0.001: about(500, 120, 70), 0.002: 200, 0.005: slow(30), 0.02: slow(4), 0.5: slow(1),
+        },
+        "kserve_logger_delivery_retries_total": lambda s: 5 if s in away else s % 9 == 0,
+    }  # fmt: skip
+    waiting = {
+        "kserve_logger_work_queue_depth": lambda s: (
+            min(800 * (s - 189), 11_500) if s in away else 9 + s % 7
+        ),
+        "kserve_logger_queue_bytes": lambda s: (64 if 204 <= s < 215 else 3) * 2**20,
+        "kserve_logger_spool_bytes": 61 * 2**20,
+    }
+    return busy(**{
+        "growth": {**growth(), **events},
+        "levels": {**levels(), **waiting},
+        "logger": model.LOGGER,
+        **changes,
+    })  # fmt: skip
+
+
 def growth():
     return {
         model.REQUESTS: {

@@ -5,13 +5,15 @@ of each test that shows the page (`conftest.show`).
 """
 
 import json
+import os
 import re
 import urllib.request
 
 import pytest
+from reader import Reader
 
 READY = "page.readings.length >= 3"
-BATCHER_SHOWN = (
+GROUPS_SHOWN = (
     "[...document.querySelectorAll('section:not([hidden]) h2')].map(each => each.textContent)"
 )
 # Ratio of the contrast of every text with the ground it stands on (WCAG 2.1, 1.4.3), lowest first.
@@ -71,7 +73,31 @@ def test_the_page_shows_the_agent_and_its_panels(show, status):
 def test_the_batcher_is_shown_when_there_is_one(show, status):
     page = show()
     page.wait(READY)
-    assert ("Batcher" in page.run(BATCHER_SHOWN)) == bool(status["config"]["batcher"])
+    assert ("Batcher" in page.run(GROUPS_SHOWN)) == bool(status["config"]["batcher"])
+
+
+def test_the_payload_log_is_shown_when_there_is_one(show, status):
+    page = show()
+    page.wait(READY)
+    logger = status["config"]["logger"]
+    assert ("Payload log" in page.run(GROUPS_SHOWN)) == bool(logger)
+    if logger:
+        assert f"to {logger['url']}; mode {logger['mode']}" in page.text()
+
+
+@pytest.mark.skipif(
+    "STATUS_SINK" not in os.environ, reason="needs an agent whose sink now and then answers 503"
+)
+def test_events_of_a_sink_that_fails_now_and_then_are_seen_to_move(show):
+    page = show()
+    reader = Reader(page)
+    page.wait("page.readings.length >= 3 && value(page.readings.at(-1), EVENTS_SENT, 'response') >"
+              " value(page.readings[0], EVENTS_SENT, 'response')")  # fmt: skip
+    page.wait("rowsOf('Not delivered').some(([name, total]) =>"
+              " name === 'attempts to be repeated' && total !== '0')")  # fmt: skip
+    assert reader.legend("Events")["requests sent"] != "0/s"
+    assert reader.legend("Delivery attempts")["p50"].endswith("s")
+    assert re.search(r"Bytes held [\d.]+ \w+ of 64 MiB", reader.panel("Events waiting").replace("\n", " "))
 
 
 def test_every_chart_says_in_words_what_it_shows(show):

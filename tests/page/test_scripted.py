@@ -6,7 +6,7 @@ import re
 import model
 import pytest
 from conftest import shown
-from model import BATCHER, Agent
+from model import BATCHER, LOGGER, Agent
 from reader import Reader, banner, plain
 
 HOSTILE = "<img src=x onerror=\"alert('1')\"></style><script>alert(2)</script>&lt;"
@@ -152,13 +152,70 @@ def test_batch_sizes_are_shares_of_the_batches(after):
     assert heights[1] / heights[0] == pytest.approx(3, abs=0.01)
 
 
-def test_without_a_batcher_there_is_nothing_of_it(after):
+LOGGING = {
+    model.EVENTS_SENT: {"request": 40, "response": 38},
+    model.EVENTS_FAILED: {"rejected request": 1, "expired response": 2},
+    model.EVENTS_DROPPED: {"full request": 4, "too_large response": 0.5},
+    model.DELIVERY: {0.002: 50, 0.005: 40, 0.1: 10},
+    model.SPOOL_SKIPPED: {"error": 0.25},
+    "kserve_logger_delivery_retries_total": 3,
+}
+
+
+def logging_payloads(**changes):
+    levels = {
+        "kserve_logger_work_queue_depth": 1200,
+        "kserve_logger_queue_bytes": 48 * 2**20,
+        "kserve_logger_spool_bytes": 50 * 2**20,
+    }
+    return Agent(
+        **{"growth": {**STEADY, **LOGGING}, "levels": levels, "logger": LOGGER, **changes}
+    )
+
+
+def test_the_payload_log_has_its_panels(after):
+    reader = Reader(after(20, logging_payloads()))
+    assert reader.legend("Events") == {
+        "requests sent": "40/s", "responses sent": "38/s", "dropped": "4.5/s", "failed": "3/s",
+    }  # fmt: skip
+    assert reader.legend("Delivery attempts") == {"p50": "2 ms", "p90": "5 ms", "p99": "93.3 ms"}
+    assert reader.legend("Events waiting") == {"waiting": "1 200"}
+    for text in ("48 MiB of 64 MiB", "50 MiB of 256 MiB"):
+        assert text in reader.panel("Events waiting")
+    facts = (
+        "to http://broker.knative-eventing/default; mode all, sample 25 %; 5 threads; "
+        "when full drop; spool in /var/spool/kserve-agent"
+    )
+    assert facts in reader.text()
+
+
+def test_events_that_did_not_arrive_are_listed_by_reason_and_type(after):
+    reader = Reader(after(20, logging_payloads()))
+    assert reader.rows("Not delivered") == [
+        ["expired response", "20 040", "2/s"],
+        ["rejected request", "10 020", "1/s"],
+        ["full request", "40 080", "4/s"],
+        ["too_large response", "5 010", "0.5/s"],
+        ["attempts to be repeated", "30 060", "3/s"],
+        ["not on disk: error", "2 505", "0.25/s"],
+    ]
+
+
+def test_a_payload_log_in_memory_has_nothing_of_the_disk(after):
+    reader = Reader(after(5, logging_payloads(logger={**LOGGER, "spool_dir": None})))
+    assert "no spool" in reader.text()
+    assert "disk" not in reader.panel("Events waiting") + reader.panel("Not delivered")
+
+
+def test_without_batcher_and_payload_log_there_is_nothing_of_them(after):
     page = after(5, steady())
     assert Reader(page).titles() == [
         "Requests", "Latency", "In flight", "Connections", "Bytes", "Failures",
         "Since the start", "The agent itself",
     ]  # fmt: skip
-    assert "atch" not in page.run("document.querySelector('main').innerText")
+    text = page.run("document.querySelector('main').innerText")
+    assert "atch" not in text
+    assert "ayload" not in text
 
 
 def test_draining_is_said_aloud(after):
@@ -242,16 +299,19 @@ def test_no_value_is_read_as_markup(after):
         model.family(model.ERRORS, "counter", [{"labels": {"kind": HOSTILE}, "value": 7}]),
         model.family(HOSTILE, "counter", [{"labels": {HOSTILE: HOSTILE}, "value": 1}]),
     ]
-    batcher = {**BATCHER, "policy": HOSTILE}
+    parts = {
+        "batcher": {**BATCHER, "policy": HOSTILE},
+        "logger": {**LOGGER, "url": HOSTILE, "spool_dir": HOSTILE},
+    }
     agent = batching(
-        growth=growth, host=HOSTILE, version=HOSTILE, state=HOSTILE, more=hostile, batcher=batcher
+        growth=growth, host=HOSTILE, version=HOSTILE, state=HOSTILE, more=hostile, **parts
     )
     page = after(3, agent)
     assert Reader(page).rows("Failures") == [[HOSTILE, "7", "0/s"]]
     assert page.run("document.querySelectorAll('img').length") == 0
     assert page.run("document.scripts.length") == 1
     assert page.run("document.title").startswith(HOSTILE)
-    assert page.text().count(HOSTILE) >= 4
+    assert page.text().count(HOSTILE) >= 6
     assert not [name for name, _ in page.events if name == "Page.javascriptDialogOpening"]
 
 
@@ -286,7 +346,7 @@ def test_an_agent_that_tells_next_to_nothing_is_shown(after):
         def document(self, second):
             return {**super().document(second), "families": [], "host": None}
 
-    page = after(3, Bare(batcher=dict.fromkeys(BATCHER)))
+    page = after(3, Bare(batcher=dict.fromkeys(BATCHER), logger=dict.fromkeys(LOGGER)))
     assert "undefined" not in page.text()
     assert "NaN" not in page.text()
     assert "null" not in page.text()

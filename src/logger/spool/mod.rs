@@ -32,7 +32,7 @@ use super::event::{Event, Receipt};
 use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
 use super::room::{Place, Room};
 use super::sink::notice;
-use crate::config::{LOG_SEGMENT_BYTES, LOG_SPOOL_TIMES};
+use crate::config::{LOG_SEGMENT_BYTES, log_spool_bytes};
 use crate::ops::notice::Notices;
 
 /// The thread that writes.
@@ -80,7 +80,7 @@ impl Keeper {
         }
         let Parts { events, room_made, room, ending, notices, accepted } = parts;
         Ok(Self {
-            most: (room.most() as u64).saturating_mul(LOG_SPOOL_TIMES),
+            most: log_spool_bytes(room.most()),
             metrics: Arc::new(SpoolMetrics::new(Arc::clone(&folder.total))),
             events,
             couriers,
