@@ -41,7 +41,7 @@ def test_each_payload_is_an_object_with_all_that_is_known_of_it(place, logging, 
     flags = [
         f"--log-url={place.url}/pre/fix", f"--log-store-format={form}", "--source-uri=http://a:1/x?y=z",
         "--metadata-headers=X-Trace,x-none", "--metadata-annotations=k=v,text=a b=c\"d;é",
-        "--logger-ca-cert-file=ca.crt", "--logger-tls-skip-verify=true",
+        "--logger-ca-cert-file=some/ca.crt", "--logger-tls-skip-verify=true",
     ]  # fmt: skip
     agent = logging(place, http_server(Echo), *flags)
     before = datetime.now(timezone.utc)
@@ -70,7 +70,7 @@ def test_each_payload_is_an_object_with_all_that_is_known_of_it(place, logging, 
             "endpoint": "default",
             "metadata": {"X-Trace": ['t,"1"']},
             "annotations": {"k": "v", "text": 'a b=c"d;é'},
-            "certName": "ca.crt",
+            "certName": "some/ca.crt",
             "tlsSkipVerify": skips[form],
         }
         if form == "json":
