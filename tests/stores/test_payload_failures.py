@@ -63,6 +63,8 @@ def test_a_store_that_goes_away_under_load_loses_nothing(s3_place, logging, http
 
     def ask(number):
         agent.ask(b"%03d" % number)
+        books = agent.books()
+        assert books.accepted == books.sent + books.failed + books.waiting
 
     with ThreadPoolExecutor(4) as clients:
         for start in range(0, 200, 50):
