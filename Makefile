@@ -9,7 +9,7 @@ VENV_READY := $(VENV)/requirements.txt
 # MLServer's packages, which do not go with the KServe SDK's; its list says why.
 MLSERVER := $(TARGET)/mlserver
 MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
-# What tests/logger reads parquet with.
+# What tests/logger and tests/stores read parquet with.
 LOGGER_PACKAGES := $(TARGET)/logger-packages
 LOGGER_READY := $(LOGGER_PACKAGES)/requirements.txt
 # moto's packages, which do not go with the KServe SDK's either.
@@ -88,10 +88,11 @@ test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by
 
 # Only some of them: make test-stores PYTEST='-k range'
 .PHONY: test-stores
-test-stores: $(STORES_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## the object-store clients against moto's S3, Azurite and fake-gcs-server
-	cargo build --locked --example store
-	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) \
-	FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
+test-stores: $(STORES_READY) $(LOGGER_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## the object-store clients and the payload log against moto's S3, Azurite and fake-gcs-server
+	cargo build --locked --bin kserve-agent --example store --example model_server
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
+	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
+	PYTHONPATH=$(LOGGER_PACKAGES) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
 
 .PHONY: test-deploy

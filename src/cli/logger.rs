@@ -10,7 +10,8 @@ use super::url::{self, SinkUrl};
 use super::value::{self, count, word};
 use super::{csv, duration};
 use crate::config::{
-    COUNT_MAX, LOG_QUEUE_BYTES_MAX, LOG_WORKERS_MAX, LogMode, LoggerConfig, StoreConfig, StoreFormat, WhenFull,
+    COUNT_MAX, LOG_CA_CERT_DIR, LOG_QUEUE_BYTES_MAX, LOG_WORKERS_MAX, LogMode, LoggerConfig, StoreConfig, StoreFormat,
+    WhenFull,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -146,8 +147,5 @@ fn source_uri(text: &str, port: NonZeroU16) -> String {
 /// is what the controller passes on when its own configuration names no file.
 fn ca_cert_file(text: &str) -> PathBuf {
     let name = text.trim_start_matches('/');
-    Path::new(CA_CERT_DIR).join(if name.is_empty() { "service-ca.crt" } else { name })
+    Path::new(LOG_CA_CERT_DIR).join(if name.is_empty() { "service-ca.crt" } else { name })
 }
-
-/// Where KServe mounts the certificate authority's file.
-const CA_CERT_DIR: &str = "/etc/tls/logger";

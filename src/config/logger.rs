@@ -95,6 +95,9 @@ pub enum StoreFormat {
     Parquet,
 }
 
+/// Where KServe mounts the file of the certificate authority for log sinks.
+pub const LOG_CA_CERT_DIR: &str = "/etc/tls/logger";
+
 /// Payload delivery threads that can be asked for; more only queue up before one sink.
 pub const LOG_WORKERS_MAX: usize = 256;
 

@@ -22,7 +22,7 @@ use super::marshal;
 use super::marshaller::{File, Marshaller, Refused};
 use super::record::{Record, Rfc3339, Url, object_key};
 use super::retry::Verdict;
-use crate::config::{LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
+use crate::config::{LOG_CA_CERT_DIR, LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
 use crate::ops::tls::{Roots, tls};
 use crate::storage::{Kind, Store};
 
@@ -140,7 +140,8 @@ impl Outcome {
 
 /// What all records of a configuration have in common.
 fn common(config: &LoggerConfig) -> Record {
-    let cert_name = config.ca_cert_file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // As it was given, which may be in a folder of that folder.
+    let cert_name = config.ca_cert_file.strip_prefix(LOG_CA_CERT_DIR).unwrap_or(&config.ca_cert_file);
     Record {
         // Behind a question mark may be a signature, which is not for those who read records.
         url: Url::new(config.url.split('?').next().unwrap_or_default()),
@@ -150,7 +151,7 @@ fn common(config: &LoggerConfig) -> Record {
         component: config.component.clone(),
         endpoint: config.endpoint.clone(),
         annotations: config.metadata_annotations.iter().cloned().collect(),
-        cert_name,
+        cert_name: cert_name.to_string_lossy().into_owned(),
         tls_skip_verify: config.tls_skip_verify,
         ..Record::default()
     }

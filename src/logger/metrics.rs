@@ -224,15 +224,17 @@ impl Source for LoggerMetrics {
             "Events that were accepted and given up.",
             couriers().map(|courier| &courier.failed),
         );
-        let waiting = self.waiting();
+        let accepted = by_type(
+            "kserve_logger_events_accepted_total",
+            "Payloads that became events.",
+            taps().map(|tap| &tap.accepted),
+        );
+        // Of these very numbers, so that they add up.
+        let waiting = accepted.total().saturating_sub(sent.total() + failed.total());
         vec![
             sent,
             failed,
-            by_type(
-                "kserve_logger_events_accepted_total",
-                "Payloads that became events.",
-                taps().map(|tap| &tap.accepted),
-            ),
+            accepted,
             by_reason(
                 "kserve_logger_events_dropped_total",
                 "Payloads that became no event.",

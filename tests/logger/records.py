@@ -1,8 +1,11 @@
 """Records as a client of the marshaller posts them, and the row that csv and parquet are to have for each."""
 
 import base64
+import csv
+import io
 import json
 import random
+import sys
 
 COLUMNS = [
     "url",
@@ -107,3 +110,10 @@ def read_row(values):
         name: (json.loads(value) if value else None) if name in ["metadata", "annotations"] else value
         for name, value in values.items()
     }
+
+
+def csv_rows(file):
+    csv.field_size_limit(sys.maxsize)
+    header, *rows = csv.reader(io.StringIO(file.decode(), newline=""), strict=True)
+    assert header == COLUMNS
+    return [read_row(dict(zip(COLUMNS, values, strict=True))) for values in rows]

@@ -1,29 +1,20 @@
 """Files of the marshaller, read by Python's csv and json, pyarrow and pandas (SPEC L8, L9)."""
 
 import base64
-import csv
 import io
 import json
 import random
-import sys
 
 import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from records import COLUMNS, EPOCH, random_records, read_row, record, row
+from records import COLUMNS, EPOCH, csv_rows, random_records, read_row, record, row
 
 SEED = 20260102
 # All 256 bytes, so no text in any encoding that is checked, and so large that nothing fits into one buffer.
 LARGE = random.Random(SEED).randbytes(1 << 20) + bytes(range(256))
-
-
-def csv_rows(file):
-    csv.field_size_limit(sys.maxsize)
-    header, *rows = csv.reader(io.StringIO(file.decode(), newline=""), strict=True)
-    assert header == COLUMNS
-    return [read_row(dict(zip(COLUMNS, values, strict=True))) for values in rows]
 
 
 def expected_in_csv(records):

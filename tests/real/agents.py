@@ -1,4 +1,4 @@
-"""The agent as a program of its own on a port that the system chose, the example server behind it, and requests to both.
+"""The agent as a program of its own, the example server behind it, and requests to both.
 
 `KSERVE_AGENT` names the agent's binary, `MODEL_SERVER_EXAMPLE` the Rust example server. Without
 them nothing is tested, so their absence is an error and not a skip.

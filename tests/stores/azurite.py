@@ -51,6 +51,9 @@ class Azure:
         blob = self.client.get_blob_client(bucket_of(url), key)
         blob.upload_blob(content, overwrite=True, content_settings=settings)
 
+    def keys(self, url):
+        return list(self.client.get_container_client(bucket_of(url)).list_blob_names())
+
     def read(self, url, key):
         """The bytes and the content type."""
         stream = self.client.get_blob_client(bucket_of(url), key).download_blob()

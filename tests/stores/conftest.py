@@ -1,7 +1,8 @@
-"""Real stores, and the agent's client for them as the program `examples/store.rs`.
+"""Real stores, the agent's client for them as the program `examples/store.rs`, and the agent that logs into them.
 
-`STORE_EXAMPLE` names that program, `AZURITE` and `FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores`
-sets all of them. S3 is moto, from the same environment as pytest.
+`STORE_EXAMPLE` names that program, `KSERVE_AGENT` and `MODEL_SERVER_EXAMPLE` the agent and a server, `AZURITE` and
+`FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores` sets all of them. S3 is moto, from the same
+environment as pytest.
 """
 
 import os
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
+for folder in ["real", "logger"]:
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
+from agents import check_programs, model_server  # noqa: E402
 from azurite import Azure  # noqa: E402
 from fakegcs import Gcs  # noqa: E402
 from motoserver import S3  # noqa: E402
+from payload import Logging  # noqa: E402
 from support import serving  # noqa: E402
 
 
@@ -26,6 +30,7 @@ def pytest_configure():
     path = os.environ.get("STORE_EXAMPLE")
     if not path or not os.access(path, os.X_OK):
         raise pytest.UsageError(f"STORE_EXAMPLE={path} is not a program that can be run; `make test-stores` sets it")
+    check_programs("test-stores")
 
 
 @dataclass
@@ -111,9 +116,41 @@ def gcs():
 @pytest.fixture(params=["s3", "azure", "gcs"])
 def place(request):
     """An empty bucket of each store in turn."""
-    store = request.getfixturevalue(request.param)
-    bucket = store.make_bucket()
-    return Place(store, Client(store.env), store.url(bucket))
+    return place_in(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+def s3_place(s3):
+    """An empty bucket, for what is the same in every store."""
+    return place_in(s3)
+
+
+
+def place_in(store):
+    return Place(store, Client(store.env), store.url(store.make_bucket()))
+
+
+@pytest.fixture(scope="session")
+def example_server():
+    """The port of the example model server."""
+    with model_server() as port:
+        yield port
+
+
+@pytest.fixture
+def logging():
+    """`logging(place, component_port, *flags)` starts an agent that logs into a bucket; in the end it is killed."""
+    agents = []
+
+    def start(place, component_port, *flags, env=None):
+        agents.append(Logging(place, component_port, flags, env))
+        return agents[-1]
+
+    yield start
+    for one in agents:
+        one.kill()
+        print(one.output())  # Shown by pytest when the test has failed.
+        assert "panic" not in one.output()
 
 
 @pytest.fixture

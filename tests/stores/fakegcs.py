@@ -45,6 +45,11 @@ class Gcs:
         query = urllib.parse.urlencode({"uploadType": "media", "name": key})
         self._ask("POST", f"/upload/storage/v1/b/{bucket_of(url)}/o?{query}", content, "text/plain")
 
+    def keys(self, url):
+        listing = json.loads(self._ask("GET", f"/storage/v1/b/{bucket_of(url)}/o?maxResults=1000"))
+        assert "nextPageToken" not in listing
+        return [one["name"] for one in listing.get("items", [])]
+
     def read(self, url, key):
         """The bytes and the content type."""
         path = f"/storage/v1/b/{bucket_of(url)}/o/{urllib.parse.quote(key, safe='')}"

@@ -47,6 +47,10 @@ class S3:
     def write(self, url, key, content):
         self.client.put_object(Bucket=self._bucket(url), Key=key, Body=content)
 
+    def keys(self, url):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket(url))
+        return [one["Key"] for page in pages for one in page.get("Contents", [])]
+
     def read(self, url, key):
         """The bytes and the content type."""
         answer = self.client.get_object(Bucket=self._bucket(url), Key=key)

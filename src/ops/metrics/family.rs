@@ -73,6 +73,11 @@ pub(crate) trait Source: Send + Sync {
 }
 
 impl Family {
+    /// Of all its counts.
+    pub(crate) fn total(&self) -> u64 {
+        self.samples.iter().map(|sample| if let Value::Whole(count) = sample.value { count } else { 0 }).sum()
+    }
+
     /// A count.
     pub(crate) fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
         Self::of(name, help, Kind::Counter, Value::Whole(value))

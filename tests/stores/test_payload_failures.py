@@ -1,0 +1,272 @@
+"""The payload log of a running agent when the store or the marshaller is not as it should be (SPEC L4, L5, L8)."""
+
+import base64
+import gzip
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agents import exchange
+from azurite import KEY
+from conftest import Client, place_in
+from payload import FOLDER, Books, Echo, Relay, rows
+from support import Handler, accepts, wait_until
+
+MEBI = 1024 * 1024
+
+
+def behind(relay, place):
+    """The same bucket, reached over the relay."""
+    direct = f"http://127.0.0.1:{place.store.port}"
+    return replace(place, client=Client({k: v.replace(direct, relay.address) for k, v in place.client.env.items()}))
+
+
+def stored(place):
+    keys = place.store.keys(place.url)
+    return [record for key in keys for record in rows("json", place.store.read(place.url, key)[0])]
+
+
+def payloads(place):
+    return sorted(base64.b64decode(record["bytes"]) for record in stored(place))
+
+
+def lines(agent, word):
+    return [line for line in agent.output().splitlines() if word in line]
+
+
+# The store
+
+
+def test_a_store_that_was_down_gets_everything_once_it_is_there(place, logging, http_server):
+    relay = Relay(place.store.port)
+    agent = logging(behind(relay, place), http_server(Echo), "--log-mode=request", "--workers=2")
+    sent = [b"%03d" % number for number in range(60)]
+    for body in sent[:30]:
+        agent.ask(body)
+    wait_until(lambda: agent.count("kserve_logger_delivery_retries_total") >= 2, "retry", 10)
+    assert agent.books() == Books(accepted=30, sent=0, failed=0, waiting=30)
+    with relay.open():
+        for body in sent[30:]:
+            agent.ask(body)
+        assert agent.settled(60) == Books(accepted=60, sent=60, failed=0, waiting=0)
+    assert payloads(place) == sent
+    [line] = lines(agent, "log sink")
+    assert "storing" in line and "events wait and are sent again" in line
+
+
+def test_a_store_that_goes_away_under_load_loses_nothing(s3_place, logging, http_server):
+    relay = Relay(s3_place.store.port)
+    agent = logging(behind(relay, s3_place), http_server(Echo), "--log-batch-size=7", "--log-batch-interval=100ms")
+
+    def ask(number):
+        agent.ask(b"%03d" % number)
+        books = agent.books()
+        assert books.accepted == books.sent + books.failed + books.waiting
+
+    with ThreadPoolExecutor(4) as clients:
+        for start in range(0, 200, 50):
+            with relay.open():
+                list(clients.map(ask, range(start, start + 50)))
+    with relay.open():
+        assert agent.settled(400) == Books(accepted=400, sent=400, failed=0, waiting=0)
+    # A store may have an object whose answer was lost; it is the same object.
+    assert payloads(s3_place) == sorted([b"%03d" % number for number in range(200)] * 2)
+
+
+def test_wrong_credentials_are_counted_and_said_once_without_a_secret(azure, logging, http_server):
+    place = place_in(azure)
+    wrong = replace(place, client=Client({**azure.env, "AZURE_STORAGE_ACCESS_KEY": "AAAA" + KEY[4:]}))
+    agent = logging(wrong, http_server(Echo), "--log-batch-size=4")
+    for _ in range(20):
+        agent.ask(b"a-payload")
+    assert agent.settled(40) == Books(accepted=40, sent=0, failed=40, waiting=0)
+    metrics = agent.metrics()
+    assert metrics['kserve_logger_events_failed_total{type="request",reason="rejected"}'] == "20"
+    assert metrics['kserve_logger_events_failed_total{type="response",reason="rejected"}'] == "20"
+    [line] = lines(agent, "log sink")
+    assert "log sink https://someaccount.blob.core.windows.net/" in line and "403: Auth" in line and "given up" in line
+    for secret in [KEY[4:20], "SharedKey", "a-payload"]:
+        assert secret not in agent.output()
+
+
+def test_a_bucket_that_is_not_there_is_counted_and_named(place, logging, http_server):
+    missing = replace(place, url=place.url.replace("bucket-", "missing-"))
+    agent = logging(missing, http_server(Echo))
+    agent.ask()
+    assert agent.settled(2).failed == 2
+    [line] = lines(agent, "log sink")
+    assert "404" in line and "missing-" in line, line
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_memory_is_bounded_when_the_store_takes_nothing(s3_place, logging, http_server, hangs):
+    queue = 16 * MEBI
+    relay = Relay(s3_place.store.port)
+    flags = [f"--log-queue-bytes={queue}", "--log-batch-size=20", "--log-batch-interval=100ms"]
+    agent = logging(behind(relay, s3_place), http_server(Echo), *flags)
+    agent.ask(b"x" * 400_000)
+    before = agent.rss()
+
+    def load():
+        with ThreadPoolExecutor(4) as clients:
+            list(clients.map(lambda _: agent.ask(b"x" * 400_000), range(120)))
+        books = agent.books()
+        assert books.sent == books.failed == 0 and books.accepted == books.waiting
+        assert agent.count("kserve_logger_events_dropped_total") == 242 - books.accepted > 150
+        assert agent.count("kserve_logger_queue_bytes") <= queue
+        # The payloads themselves, and a file in base64 for each delivery thread.
+        assert agent.peak_rss() - before < queue * 2.4 + 8 * MEBI, agent.peak_rss() - before
+        return books.waiting
+
+    if not hangs:
+        return load()
+    with relay.open(hangs=True):
+        waiting = load()
+        began = time.monotonic()
+        agent.stop()
+        assert time.monotonic() - began < 12
+    [line] = lines(agent, "ERROR]")
+    assert line.endswith(f"payload log: {waiting} events were not delivered before the agent ended")
+
+
+# The marshaller
+
+
+class Marshaller(Handler):
+    """Another service; a subclass says what it answers. Attributes are the class's."""
+
+    wbufsize = 1 << 16
+    script = []
+    seen = []
+
+    def do_POST(self):
+        posted = b"".join(self.body())
+        self.seen.append((self.path, self.headers["Content-Type"], posted))
+        step = self.script.pop(0) if self.script else Marshaller.file
+        step(self, posted)
+
+    def file(self, posted, extension="json.gz"):
+        packed = gzip.compress(posted)
+        self.send_response(200)
+        if extension is not None:
+            self.send_header("X-Log-Marshal-Extension", extension)
+        self.send_header("Content-Length", str(len(packed)))
+        self.end_headers()
+        self.wfile.write(packed)
+
+    def status(code, **fields):
+        def step(self, _):
+            self.send_response(code)
+            for name, value in {"Content-Length": "0", **fields}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+
+        return step
+
+    def close(self, _):
+        self.close_connection = True
+
+    def hang(self, _):
+        time.sleep(1)
+        self.close_connection = True
+
+
+def scripted(*steps):
+    return type("Scripted", (Marshaller,), {"script": list(steps), "seen": []})
+
+
+def marshalled_by(logging, http_server, place, service, *flags):
+    url = f"--log-marshaller-url=http://127.0.0.1:{http_server(service)}/make?a=b"
+    return logging(place, http_server(Echo), url, "--log-mode=request", "--log-client-timeout=500ms", *flags)
+
+
+def test_another_marshaller_makes_the_file_and_names_its_extension(place, logging, http_server):
+    service = scripted()
+    agent = marshalled_by(logging, http_server, place, service, "--log-batch-size=2", "--log-store-format=parquet")
+    agent.ask(b"\x00\xff", "one")
+    agent.ask(b"2", "two")
+    assert agent.settled(2).sent == 2
+    [(path, media, posted)] = service.seen
+    assert (path, media) == ("/make?a=b", "application/json")
+    assert [record["id"] for record in json.loads(posted)] == ["one", "two"]
+    assert json.loads(posted)[0]["bytes"] == "AP8="
+    [key] = place.store.keys(place.url)
+    assert key == f"{FOLDER}/one-request.json.gz"
+    assert gzip.decompress(place.store.read(place.url, key)[0]) == posted
+
+
+@pytest.mark.parametrize("step", [
+    Marshaller.status(503), Marshaller.status(429, Retry_After="1"), Marshaller.close, Marshaller.hang,
+], ids=["503", "429", "closes", "hangs"])  # fmt: skip
+def test_a_marshaller_that_may_recover_is_asked_again_for_the_same(s3_place, logging, http_server, step):
+    service = scripted(step)
+    agent = marshalled_by(logging, http_server, s3_place, service)
+    agent.ask(b"x")
+    assert agent.settled(1).sent == 1
+    assert len(service.seen) == 2 and service.seen[0] == service.seen[1]
+    assert payloads_gz(s3_place) == [b"x"]
+
+
+def payloads_gz(place):
+    keys = place.store.keys(place.url)
+    files = [json.loads(gzip.decompress(place.store.read(place.url, key)[0])) for key in keys]
+    return [base64.b64decode(record["bytes"]) for file in files for record in file]
+
+
+@pytest.mark.parametrize(("step", "reason"), [
+    (Marshaller.status(400), "status 400"),
+    (Marshaller.status(302, Location="/elsewhere"), "status 302"),
+    (lambda self, posted: self.file(posted, "../../x"), "X-Log-Marshal-Extension"),
+    (lambda self, posted: self.file(posted, "a/b"), "X-Log-Marshal-Extension"),
+    (lambda self, posted: self.file(posted, ""), "X-Log-Marshal-Extension"),
+], ids=["400", "302", "climbs", "folder", "empty"])  # fmt: skip
+def test_a_marshaller_that_refuses_costs_its_batch_and_no_other(s3_place, logging, http_server, step, reason):
+    service = scripted(step)
+    agent = marshalled_by(logging, http_server, s3_place, service)
+    agent.ask(b"first")
+    agent.settled(1)
+    agent.ask(b"second")
+    assert agent.settled(2) == Books(accepted=2, sent=1, failed=1, waiting=0)
+    assert payloads_gz(s3_place) == [b"second"]
+    [line] = lines(agent, "log sink")
+    assert reason in line and "/make" in line and "given up" in line, line
+
+
+def test_without_an_extension_a_file_is_json(s3_place, logging, http_server):
+    service = scripted(lambda self, posted: self.file(posted, None))
+    marshalled_by(logging, http_server, s3_place, service).ask(b"x", "a")
+    wait_until(lambda: s3_place.store.keys(s3_place.url) == [f"{FOLDER}/a-request.json"], "object")
+
+
+def test_the_agents_own_service_marshals_for_others_on_the_loopback_only(s3_place, logging, http_server):
+    agent = logging(s3_place, http_server(Echo), "--log-store-format=csv")
+
+    wait_until(lambda: accepts(agent.marshaller_port), "service")
+
+    def ask(method, body=None):
+        return exchange(agent.marshaller_port, method, "/marshal", body)
+
+    assert (ask("GET").status, ask("PUT", b"[]").status) == (405, 405)
+    assert [ask("POST", body).status for body in [b"", b"{}", b"[1]", b"[{]", b"\xff"]] == [400] * 5
+    answer = ask("POST", b'[{"id":"a","bytes":"AP8="},{"id":"b"}]')
+    assert (answer.status, answer.header("X-Log-Marshal-Extension")) == (200, "csv")
+    assert [(row["id"], row["bytes"]) for row in rows("csv", answer.body)] == [("a", "AP8="), ("b", "")]
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
+    hosts = {fields[1].split(":")[0] for fields in sockets
+             if fields[3] == "0A" and fields[1].endswith(f":{agent.marshaller_port:04X}")}  # fmt: skip
+    assert hosts == {"0100007F"}
+    # The next agent's service finds the port taken, which is no reason not to log.
+    other = logging(s3_place, http_server(Echo), f"--log-marshaller-port={agent.marshaller_port}")
+    other.ask(b"x")
+    assert other.settled(2).sent == 2
+    assert len(lines(other, "--log-marshaller-port")) == 1
+
+
+def test_who_logs_to_no_store_runs_no_marshaller(s3_place, logging, http_server):
+    agent = logging(s3_place, http_server(Echo), f"--log-url=http://127.0.0.1:{http_server(Marshaller)}")
+    assert not accepts(agent.marshaller_port)
+    assert len(lines(agent, "--log-store-path is not used")) == 1
