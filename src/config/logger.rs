@@ -123,6 +123,10 @@ pub const LOG_RETRY_FOR: Duration = Duration::from_secs(300);
 /// Time beyond [`super::FINISH_TIMEOUT`] in which what the last requests left is still delivered.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Time that a worker's events wait for others: unnoticed where they go, and 200 wake-ups of a delivery thread a second
+/// instead of one for each.
+pub const LOG_GATHER: Duration = Duration::from_millis(5);
+
 /// Events that fly to the sink together at most: beyond it the calls that are saved are few, and a connection that breaks
 /// would repeat many.
 pub const LOG_FLIGHT_EVENTS: usize = 64;

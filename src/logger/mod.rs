@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `tap` | a request's bytes and its response's, captured as they pass |
 //! | `sent` | the head of a response as the client got it; pure |
+//! | `outgoing` | what a worker hands over together |
 //! | `room` | the bytes that events may have, and who waits for them |
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
@@ -41,6 +42,7 @@ mod line;
 pub mod marshal;
 pub mod marshaller;
 mod metrics;
+mod outgoing;
 pub mod record;
 mod retry;
 mod room;
@@ -64,6 +66,7 @@ use self::depot::{Depot, Gatherer, Porter};
 use self::event::Event;
 use self::flight::Pilot;
 use self::metrics::{LoggerMetrics, SpoolMetrics};
+use self::outgoing::Outgoing;
 use self::room::Room;
 use self::sink::Sink;
 use self::spool::{Keeper, Parts};
@@ -184,8 +187,7 @@ impl Logger {
     /// A worker's end.
     pub(crate) fn handle(&self, worker: usize) -> Handle {
         Handle {
-            events: self.events.0.clone(),
-            pending: RefCell::default(),
+            outgoing: RefCell::new(Outgoing::new(self.events.0.clone())),
             wanted: Arc::clone(&self.wanted),
             room: Arc::clone(&self.room),
             notices: Arc::clone(&self.notices),

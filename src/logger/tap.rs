@@ -17,16 +17,16 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crossbeam_channel::Sender;
 use log::Level;
 use serde_json::{Map, Value as Json};
 
 use super::event::{Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
+use super::outgoing::Outgoing;
 use super::room::{Place, Room};
 use super::sent::SentHead;
 use super::sink::notice;
-use crate::config::{LOG_FLIGHT_EVENTS, LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
+use crate::config::{LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::RequestHead;
@@ -39,9 +39,7 @@ const UNKNOWN: usize = usize::MAX;
 /// A worker's end of the logger.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    pub(super) events: Sender<Vec<Event>>,
-    /// Those of this wake-up: one message for all of them, so that couriers wake up once and have several to send.
-    pub(super) pending: RefCell<Vec<Event>>,
+    pub(super) outgoing: RefCell<Outgoing>,
     pub(super) wanted: Arc<Wanted>,
     pub(super) room: Arc<Room>,
     pub(super) notices: Arc<Notices>,
@@ -192,24 +190,17 @@ impl Handle {
         if !self.is_spooled {
             self.metrics.accepted.count(of);
         }
-        let mut pending = self.pending.borrow_mut();
-        pending.push(event);
-        if pending.len() >= LOG_FLIGHT_EVENTS {
-            self.send(&mut pending);
-        }
+        self.outgoing.borrow_mut().add(event);
     }
 
-    /// Hands over what this wake-up has brought.
-    pub(crate) fn flush(&self) {
-        let mut pending = self.pending.borrow_mut();
-        if !pending.is_empty() {
-            self.send(&mut pending);
-        }
+    /// A wake-up of the worker ends. `is_last`: events must not wait for others any more.
+    pub(crate) fn flush(&self, now: Instant, is_last: bool) {
+        self.outgoing.borrow_mut().flush(now, is_last);
     }
 
-    fn send(&self, pending: &mut Vec<Event>) {
-        // The other end is there as long as this one.
-        let _ = self.events.send(std::mem::take(pending));
+    /// When events have waited for others long enough.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.outgoing.borrow().next_due()
     }
 }
 

@@ -24,6 +24,7 @@ use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source};
 use super::waiting::deadline;
+use crate::logger::tap::Handle;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 256;
@@ -112,7 +113,8 @@ impl Worker {
             Drain::No | Drain::Quiet | Drain::Closing => None,
         };
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.next_due(self.plane.now));
-        let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish, accept];
+        let events = self.plane.setup.logger.as_ref().and_then(Handle::next_due);
+        let due = [self.plane.deadlines.next_due(), self.plane.upstream_deadlines.next_due(), finish, accept, events];
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(self.plane.now))
     }
 
@@ -293,7 +295,7 @@ impl Worker {
         };
         let plane = &mut self.plane;
         if let Some(logger) = &plane.setup.logger {
-            logger.flush();
+            logger.flush(plane.now, matches!(plane.drain, Drain::Finish(_)));
         }
         if std::mem::take(&mut plane.saw_request) {
             plane.load().set_last_request(millis(plane.now));

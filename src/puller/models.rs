@@ -1,6 +1,6 @@
 //! All models, and what is done for each next: the reconciler's memory. Pure but for the time, which comes in.
 //!
-//! Not here: threads, disk and server ([`super::reconcile`], [`super::work`]).
+//! Not here: threads, disk and server ([`super::reconcile`], [`mod@super::work`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! The reconciler: one thread that knows all models, gives their steps to threads, and waits for changes, results and due
 //! times in one place.
 //!
-//! Not here: what is next for a model ([`super::models`]), how it is done ([`super::work`]).
+//! Not here: what is next for a model ([`super::models`]), how it is done ([`mod@super::work`]).
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -180,17 +180,33 @@ impl Keeper {
 
     /// Writes events and hands them on.
     fn keep(&mut self, mut events: Vec<Event>) {
-        self.output.clear();
-        events.iter().for_each(|event| entry::write(&mut self.output, event));
-        match self.append() {
-            Ok(segment) => events.iter_mut().for_each(|event| event.receipt.segment = Some(Arc::clone(&segment))),
-            Err(why) => events.iter().for_each(|_| self.metrics.unspooled.count(why)),
+        let mut rest = &mut events[..];
+        while !rest.is_empty() {
+            let count = self.serialize(rest);
+            let (written, behind) = rest.split_at_mut(count);
+            match self.append() {
+                Ok(segment) => written.iter_mut().for_each(|event| event.receipt.segment = Some(Arc::clone(&segment))),
+                Err(why) => written.iter().for_each(|_| self.metrics.unspooled.count(why)),
+            }
+            rest = behind;
         }
         events.iter().for_each(|event| self.accepted.accepted.count(event.receipt.of));
         self.hand_on(events);
-        if self.output.capacity() > LOG_SEGMENT_BYTES {
+        if self.output.capacity() > 2 * LOG_SEGMENT_BYTES {
             self.output = Vec::new();
         }
+    }
+
+    /// Makes the entries that are written together; how many. No more than a segment's worth, and so no more memory than
+    /// that and one event.
+    fn serialize(&mut self, events: &[Event]) -> usize {
+        self.output.clear();
+        let mut count = 0;
+        while count < events.len() && self.output.len() < LOG_SEGMENT_BYTES {
+            entry::write(&mut self.output, &events[count]);
+            count += 1;
+        }
+        count
     }
 
     fn hand_on(&self, events: Vec<Event>) {
