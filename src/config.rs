@@ -7,10 +7,12 @@
 
 mod logger;
 mod marshal;
+mod puller;
 mod storage;
 
 pub use self::logger::*;
 pub use self::marshal::*;
+pub use self::puller::*;
 pub use self::storage::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
