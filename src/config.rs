@@ -8,11 +8,13 @@
 mod logger;
 mod marshal;
 mod models;
+mod puller;
 mod storage;
 
 pub use self::logger::*;
 pub use self::marshal::*;
 pub use self::models::*;
+pub use self::puller::*;
 pub use self::storage::*;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;

@@ -137,7 +137,7 @@ fn every_environment_variable_is_in_the_readme() {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_variable = |word: &str| word.contains('_') && !word.starts_with("CARGO_") && word.bytes().all(is_capital);
     let mut read = Vec::new();
-    let readers = ["src/cli", "src/storage"].into_iter().flat_map(sources);
+    let readers = ["src/cli", "src/storage", "src/puller"].into_iter().flat_map(sources);
     for (_, text) in readers.filter(|(path, _)| !path.to_str().unwrap().ends_with("tests.rs")) {
         let strings = code(&text).flat_map(|line| line.split('"').skip(1).step_by(2));
         read.extend(strings.filter(|word| is_variable(word)).map(str::to_owned));

@@ -14,7 +14,12 @@
 //! | `work` | one step |
 //! | `disk` | the models' folder |
 //! | `server` | what the model server is told |
-//! | [`source`] | where models come from |
+//! | `source` | where models come from |
+//! | `web` | a file or an archive from a web server |
+//! | `hub` | the Hugging Face Hub |
+//! | `local` | a volume of the pod |
+//! | `archive` | models that come as zip, tar or tar.gz |
+//! | `scratch` | the folder that a model comes into |
 //! | `view` | what is shown of it |
 //!
 //! Architecture Invariant: whatever fails is tried again, and a model that fails holds up no other.
@@ -23,21 +28,26 @@
 //!
 //! Not here: requests (the proxy knows no models).
 
+mod archive;
 mod disk;
+mod hub;
 mod injected;
 mod list;
+mod local;
 mod models;
 mod plan;
 mod reconcile;
+mod scratch;
 mod server;
-#[allow(dead_code, reason = "fetching comes with the next part")]
 pub(crate) mod source;
 mod view;
 mod watch;
+mod web;
 mod work;
 
 use std::io;
 use std::num::NonZeroU16;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,11 +55,13 @@ use self::disk::Disk;
 use self::models::Models;
 use self::reconcile::{Reconciler, work};
 use self::server::Repository;
+use self::source::{Progress, Stop};
 use self::view::Views;
 use self::watch::Watch;
 use self::work::Workbench;
 use crate::config::{MODEL_THREADS, PullerConfig};
 use crate::ops::metrics::family::Source;
+use crate::storage::Failure;
 
 /// The puller before its threads run.
 pub(crate) struct Puller {
@@ -120,4 +132,17 @@ impl Task {
     pub(crate) fn run(self) {
         (self.run)();
     }
+}
+
+/// Fetches a model once, for a program without the rest of the agent (`examples/pull.rs`): what has come, and what was to
+/// come if that is known, in bytes, also after a failure.
+///
+/// # Errors
+/// When the URI names no source, or not all of the model came.
+pub fn pull(uri: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> ((u64, u64), Result<(), Failure>) {
+    let progress = Progress::default();
+    let (_end, stop) = crossbeam_channel::bounded(0);
+    let source = source::Source::of(uri, env).map_err(Failure::refused);
+    let result = source.and_then(|source| source.fetch(folder, &progress, &Stop::new(stop)));
+    (progress.read(), result)
 }

@@ -3,18 +3,27 @@
 //! Not here: where it goes in the end, and attempts after the first.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::hub::Hub;
+use super::local;
+use super::web::Web;
 use crate::storage::{Failure, Store};
 
 /// A place that a model can be fetched from.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// S3, Google Cloud Storage or Azure Blob Storage.
-    Store(Store),
+    Store(Box<Store>),
+    /// Any other web server.
+    Web(Web),
+    /// The Hugging Face Hub.
+    Hub(Hub),
+    /// A volume of the pod.
+    Local(PathBuf),
 }
 
 /// How far a download has come, in bytes; read by others while it runs.
@@ -36,7 +45,16 @@ impl Source {
     /// # Errors
     /// When it names none; the text says what is allowed.
     pub(crate) fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
-        Store::open(uri, env).map(Self::Store)
+        let (scheme, rest) = uri.split_once("://").unwrap_or_default();
+        let scheme = scheme.to_ascii_lowercase();
+        match scheme.as_str() {
+            "http" | "https" if !Store::is_at(uri) => Web::open(uri, env).map(Self::Web),
+            "hf" => Hub::open(rest, env).map(Self::Hub),
+            _ => match local::path_of(&scheme, rest) {
+                Some(path) => path.map(Self::Local),
+                None => Store::open(uri, env).map(|store| Self::Store(Box::new(store))),
+            },
+        }
     }
 
     /// Fetches the model into `folder`, which belongs to this model and specification alone: what an earlier attempt has
@@ -46,6 +64,9 @@ impl Source {
     /// When not all of it came; what came stays for the next attempt.
     pub(crate) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         match self {
+            Self::Local(path) => local::fetch(path, folder, progress, stop),
+            Self::Hub(hub) => hub.fetch(folder, progress, stop),
+            Self::Web(web) => web.fetch(folder, progress, stop),
             Self::Store(store) => {
                 let _ = (store, folder, progress, stop);
                 Err(Failure::refused("this version can't do that yet"))
@@ -85,5 +106,10 @@ impl Stop {
     /// Whether nobody wants the download any more. Looked at between pieces.
     pub(crate) fn is_over(&self) -> bool {
         self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// The same as a failure, which nobody will see.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if self.is_over() { Err(Failure::transient("no longer wanted")) } else { Ok(()) }
     }
 }

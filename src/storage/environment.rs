@@ -4,11 +4,11 @@ use url::Url;
 
 /// Reads variables, each when a store is opened.
 #[derive(Clone, Copy)]
-pub(super) struct Environment<'e>(pub(super) &'e dyn Fn(&str) -> Option<String>);
+pub(crate) struct Environment<'e>(pub(crate) &'e dyn Fn(&str) -> Option<String>);
 
 impl Environment<'_> {
     /// A variable's text. Secrets come out of files and templates, often with a line's end.
-    pub(super) fn text(self, name: &str) -> Option<String> {
+    pub(crate) fn text(self, name: &str) -> Option<String> {
         (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
@@ -23,7 +23,7 @@ impl Environment<'_> {
     }
 
     /// An address of a service, without a slash at its end. It is not quoted, as it may hold a password.
-    pub(super) fn url(self, name: &str) -> Result<Option<String>, String> {
+    pub(crate) fn url(self, name: &str) -> Result<Option<String>, String> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let wrong = || format!("{name} is not a URL as https://host:port/path");
         let url = Url::parse(&text).map_err(|_| wrong())?;

@@ -83,7 +83,7 @@ impl Failure {
             Error::ConnectionFailed => Self::transient("no connection"),
             // What could not even be sent will not be the next time. Their texts quote URLs.
             Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::RequireHttpsOnly(_) => {
-                Self::refused("the store's address is not one that can be connected to")
+                Self::refused("the address is not one that can be connected to")
             }
             Error::LargeResponseHeader(..) | Error::Protocol(_) => Self::transient("the answer is not HTTP"),
             _ => Self::transient("the request failed"),
@@ -91,7 +91,7 @@ impl Failure {
     }
 
     /// The same for a body, whose errors come wrapped.
-    pub(super) fn of_io(error: &io::Error) -> Self {
+    pub(crate) fn of_io(error: &io::Error) -> Self {
         if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             return Self::of_transport(error);
         }
@@ -178,7 +178,7 @@ fn element(document: &str, name: &str) -> Option<String> {
 }
 
 /// One line without secrets: a word as long as any of them becomes `…`.
-pub(super) fn readable(text: &str) -> String {
+pub(crate) fn readable(text: &str) -> String {
     let is_of_secret = |c: char| c.is_ascii_alphanumeric() || "+/=_-.%".contains(c);
     let mut line = String::new();
     let mut word = String::new();

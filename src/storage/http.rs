@@ -1,5 +1,6 @@
-//! Requests to a store by ureq, with ureq's own ideas turned off: no proxy from the environment, no redirects (none of
-//! the stores needs one, and a signature is for one address), no status that is an error of the transport.
+//! Requests by ureq, with ureq's own ideas turned off: no proxy from the environment, no redirects (none of the stores
+//! needs one, and a signature is for one address), no status that is an error of the transport. The puller's requests to
+//! web servers are made here too.
 //!
 //! Limits are of two kinds: the time in which a connection must stand, and the time in which one more byte must move.
 //! There is none for a whole body, since an object may have any size.
@@ -22,13 +23,13 @@ use crate::ops::tls::{self, Roots};
 
 /// A client with its connections.
 #[derive(Debug)]
-pub(super) struct Http {
+pub(crate) struct Http {
     agent: Agent,
 }
 
 impl Http {
     /// A client for these addresses; roots are needed only if one of them uses TLS.
-    pub(super) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
+    pub(crate) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
         Self::with_limit(STORE_STALL_TIMEOUT, roots, addresses)
     }
 
@@ -59,10 +60,22 @@ impl Http {
         &self,
         request: ureq::http::Result<Request<B>>,
     ) -> Result<Response<Body>, Failure> {
+        Self::success(self.run(request)?)
+    }
+
+    /// Sends a request, whatever the answer is.
+    pub(crate) fn run<B: AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+    ) -> Result<Response<Body>, Failure> {
         // Keys and names are percent-encoded, so what is left is a field's value from the environment or a request.
         let request =
             request.map_err(|_| Failure::refused("a credential or a content type can't be sent in a field"))?;
-        let response = self.agent.run(request).map_err(|error| Failure::of_transport(&error))?;
+        self.agent.run(request).map_err(|error| Failure::of_transport(&error))
+    }
+
+    /// An answer, if it is a success.
+    pub(crate) fn success(response: Response<Body>) -> Result<Response<Body>, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -73,13 +86,8 @@ impl Http {
         Err(Failure::of_answer(head.status, &head.headers, &String::from_utf8_lossy(&document)))
     }
 
-    /// Sends a request for a short text.
-    pub(super) fn text<B: AsSendBody>(
-        &self,
-        request: ureq::http::Result<Request<B>>,
-        limit: u64,
-    ) -> Result<String, Failure> {
-        let response = self.send(request)?;
+    /// The short text of an answer.
+    pub(crate) fn body(response: Response<Body>, limit: u64) -> Result<String, Failure> {
         let mut bytes = Vec::new();
         // One more than allowed, as a body of just that length is one.
         let mut reader = response.into_body().into_reader().take(limit + 1);
@@ -88,6 +96,15 @@ impl Http {
             return Err(Failure::transient(format!("an answer of over {limit} bytes")));
         }
         String::from_utf8(bytes).map_err(|_| Failure::transient("an answer that is not UTF-8"))
+    }
+
+    /// Sends a request for a short text.
+    pub(super) fn text<B: AsSendBody>(
+        &self,
+        request: ureq::http::Result<Request<B>>,
+        limit: u64,
+    ) -> Result<String, Failure> {
+        Self::body(self.send(request)?, limit)
     }
 }
 
@@ -99,12 +116,12 @@ const PATH: &AsciiSet = &VALUE.remove(b'/');
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes a key for a path, whose segments stay segments.
-pub(super) fn encode_path(text: &str) -> String {
+pub(crate) fn encode_path(text: &str) -> String {
     utf8_percent_encode(text, PATH).to_string()
 }
 
 /// Percent-encodes a value for a query or a form, or one segment of a path.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, VALUE).to_string()
 }
 

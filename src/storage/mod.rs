@@ -25,13 +25,16 @@ use std::ops::Range;
 use self::address::{Address, Service};
 use self::azure::Azure;
 pub use self::content::Content;
-use self::environment::Environment;
+pub(crate) use self::environment::Environment;
+pub(crate) use self::failure::readable;
 pub use self::failure::{Failure, Kind};
 use self::gcs::Gcs;
+pub(crate) use self::http::{Http, encode, encode_path};
 pub use self::listing::Listing;
 use self::listing::Page;
 pub use self::object::Object;
-use self::object::{check_key, shown};
+use self::object::check_key;
+pub(crate) use self::object::{is_path, shown};
 use self::s3::S3;
 
 /// A place in a store, and the right to use it.

@@ -43,7 +43,7 @@ impl Entry {
 }
 
 /// Whether a key or a part of one is a path without tricks. A URL can't even name others: its `..` is not sent.
-pub(super) fn is_path(text: &str) -> bool {
+pub(crate) fn is_path(text: &str) -> bool {
     let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
     text.split('/').all(is_segment) && !text.contains(char::is_control)
 }
@@ -60,7 +60,7 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
 }
 
 /// A key in a message: quoted, controls escaped, bounded.
-pub(super) fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     const CHARS: usize = 200;
     match key.char_indices().nth(CHARS) {
         Some((end, _)) => format!("{:?}…", &key[..end]),

@@ -1,0 +1,30 @@
+//! A model from a shell, once: `pull URI FOLDER`. What an attempt before has left in the folder is gone on with.
+//!
+//! What `tests/puller` drives, and what shows an operator whether a `storageUri` works. A failure is a line on standard
+//! error that says whether another attempt is worth it, and the exit status is 1.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a shell")]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use kserve_agent::puller::pull;
+use kserve_agent::storage::Kind;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [uri, folder] = arguments.as_slice() else {
+        eprintln!("usage: pull URI FOLDER");
+        return ExitCode::from(2);
+    };
+    let ((done, total), result) = pull(uri, Path::new(folder), &|name| std::env::var(name).ok());
+    println!("{done} of {total} bytes");
+    let Err(failure) = result else { return ExitCode::SUCCESS };
+    let kind = match failure.kind {
+        Kind::Transient { .. } => "transient",
+        Kind::Changed => "changed",
+        Kind::Refused => "refused",
+    };
+    eprintln!("{kind}: {failure}");
+    ExitCode::FAILURE
+}
