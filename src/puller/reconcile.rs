@@ -149,11 +149,15 @@ impl Reconciler {
         log::info!("models.json: {} models", models.len());
         self.views.list_failed(refused.into_iter().next());
         self.models.want(models);
-        if !std::mem::replace(&mut self.has_list, true) {
-            let models = &self.models;
-            if let Err(error) = self.disk.sweep(|name, version| models.wants(name, version)) {
-                log::warn!("--model-dir: what an earlier run left can't be deleted: {error}");
-            }
+        self.has_list = true;
+        self.sweep();
+    }
+
+    /// Deletes what downloads that nobody wants any more have left.
+    fn sweep(&self) {
+        let models = &self.models;
+        if let Err(error) = self.disk.sweep(|name, version| models.wants(name, version)) {
+            log::warn!("--model-dir: what is left of a download can't be deleted: {error}");
         }
     }
 
@@ -166,7 +170,10 @@ impl Reconciler {
                 match reason {
                     None => log::info!("model {name}: {step}"),
                     Some(reason) if has_failed => log::warn!("model {name}: not {step}: {reason}; it is tried again"),
-                    Some(_) => log::info!("model {name}: not {step} any more, as the list has changed"),
+                    Some(_) => {
+                        log::info!("model {name}: not {step} any more, as the list has changed");
+                        self.sweep();
+                    }
                 }
             }
             Outcome::Ready { asked, ready } => {
