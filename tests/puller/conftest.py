@@ -1,4 +1,4 @@
-"""The program `examples/pull.rs`, named by `PULL_EXAMPLE` (`make test-puller` sets it), and a folder that it pulls into.
+"""The program `examples/pull.rs`, which `PULL_EXAMPLE` names (`make test-puller` sets it), and a folder to pull into.
 
 The folder `models` lies alone in its own, so that whatever is written outside of it is seen.
 """

@@ -1,7 +1,7 @@
 """A server that speaks as the Hugging Face Hub does, and its content network, which is another host.
 
-As documented by the Hub's OpenAPI and by huggingface_hub: a revision's commit, the tree of a commit in pages with a `Link`
-to the next, small files directly, large ones by a redirect to a signed URL.
+As documented by the Hub's OpenAPI and by huggingface_hub: a revision's commit, the tree of a commit in pages with a
+`Link` to the next, small files directly, large ones by a redirect to a signed URL.
 """
 
 import hashlib

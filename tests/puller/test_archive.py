@@ -22,6 +22,8 @@ MODEL = {
     "größe/模型.txt": "ü".encode(),
     "empty": b"",
 }
+# What a header of 512 bytes can name.
+SHORT = {name: text for name, text in MODEL.items() if len(name) < 100}
 
 
 def tar(entries, mode="w", **options):
@@ -65,7 +67,7 @@ def zipped(entries, packed=None, method=zipfile.ZIP_DEFLATED, long=False):
 
 
 ARCHIVES = {
-    "ustar.tar": lambda: tar({name: text for name, text in MODEL.items() if len(name) < 100}, format=tarfile.USTAR_FORMAT),
+    "ustar.tar": lambda: tar(SHORT, format=tarfile.USTAR_FORMAT),
     "gnu.tar": lambda: tar(MODEL, format=tarfile.GNU_FORMAT),
     "pax.tar": lambda: tar(MODEL, format=tarfile.PAX_FORMAT, pax_headers={"comment": "global"}),
     "pax.tar.gz": lambda: tar(MODEL, "w:gz"),
@@ -90,7 +92,7 @@ def test_an_archive_is_unpacked(puller, http_server, name, cuts):
     uri, server = at(http_server, name, packed, cuts=list(cuts))
     assert puller.until_ok(uri) == len(cuts)
     files = puller.files()
-    assert files == {name: text for name, text in MODEL.items() if name in files} and len(files) >= 4
+    assert files == (SHORT if name == "ustar.tar" else MODEL)
     assert sum(server.sent) == len(packed), "no byte came twice"
 
 
@@ -151,7 +153,8 @@ def test_a_tar_is_unpacked_while_it_streams(puller, http_server):
 
 
 def test_what_is_called_an_archive_and_is_none_is_refused_and_comes_anew(puller, http_server):
-    for name, content in [("m.zip", b"<html>Please log in</html>"), ("m.tar", bz2.compress(b"x" * 9999)), ("m.tgz", b"")]:
+    page = b"<html>Please log in</html>"
+    for name, content in [("m.zip", page), ("m.tar", bz2.compress(b"x" * 9999)), ("m.tgz", b"")]:
         uri, server = at(http_server, name, content)
         assert puller.refused(uri) == "it is called an archive, and is no zip, tar or tar.gz"
         puller.refused(uri)
@@ -182,7 +185,8 @@ HOSTILE = {
     "absolute link": ([info("l", tarfile.SYMTYPE, "/etc")], r"""the entry "l": the link's target "/etc" is absolute"""),
     "climbing link": ([info("d/l", tarfile.SYMTYPE, "../..")],
                       r"""the entry "d/l": the link's target "../.." leads out of the folder"""),
-    "through a link": ([info("l", tarfile.SYMTYPE, "."), info("l/evil")], r'the entry "l/evil": it is below a file or a link'),
+    "through a link": ([info("l", tarfile.SYMTYPE, "."), info("l/evil")],
+                       r'the entry "l/evil": it is below a file or a link'),
     "two links": ([info("a/b/up", tarfile.SYMTYPE, "../.."), info("out", tarfile.SYMTYPE, "a/b/up/..")],
                   r"""the entry "out": the link's target "a/b/up/.." leads out of the folder"""),
     "hard link": ([info("h", tarfile.LNKTYPE, "../../etc/passwd")],

@@ -185,6 +185,17 @@ def test_what_a_server_says_is_told(puller, http_server, status, kind):
     assert outcome.code == 1 and outcome.errors.startswith(f"{kind}: {status} ")
 
 
+def test_what_has_come_outlives_a_server_that_lets_nobody_in_for_a_while(puller, http_server):
+    server = served({"/m": CONTENT}, cuts=[1_000_000])
+    at = url(http_server(server), "/m")
+    puller.run(at)
+    server.files = {}
+    assert puller.run(at).errors == "refused: 404 Not Found\n"
+    server.files = {"/m": CONTENT}
+    puller.ok(at)
+    assert server.asked[2][1] == "bytes=1000000-" and puller.files() == {"m": CONTENT}
+
+
 def test_a_file_that_is_compressed_on_the_way_is_not_taken_for_the_model(puller, http_server):
     class Compressed(Files):
         def end_headers(self):
