@@ -50,7 +50,7 @@ demo: $(RELEASE) ## an example model server with the agent in front, a few reque
 	examples/demo.sh $(TARGET)/$(HOST)/release
 
 .PHONY: test
-test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-stores test-logger image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
+test: tools lint deny test-rust test-bench test-cases test-deploy test-page test-page-agent test-real test-stores test-puller test-logger image-test ## everything: format, lints, docs, licences, unit, integration, deploy, browser and real parts, image
 
 .PHONY: tools
 tools:
@@ -94,6 +94,12 @@ test-stores: $(STORES_READY) $(LOGGER_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## th
 	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
 	PYTHONPATH=$(LOGGER_PACKAGES) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
+
+# Only some of them: make test-puller PYTEST='-k hub'
+.PHONY: test-puller
+test-puller: $(VENV_READY) ## models from web servers, a Hub and archives of Python's libraries, honest and hostile
+	cargo build --locked --example pull
+	PULL_EXAMPLE=$(TARGET)/debug/examples/pull $(PYTHON) -m pytest --quiet tests/puller $(PYTEST)
 
 .PHONY: test-deploy
 test-deploy: $(VENV_READY) ## the Kubernetes files: their kinds, the agent's ports, flags and metrics, every query and alert

@@ -82,38 +82,47 @@ impl Web {
     /// Fetches it, and unpacks what is an archive.
     pub(crate) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         clear(folder)?;
-        let (part, note_path) = (own(folder, "part"), own(folder, "note"));
-        let known: Option<Note> = fs::read(&note_path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         progress.begin(0);
+        let kept = Kept { part: own(folder, "part"), note: own(folder, "note") };
         let client = Client::new()?;
         let ask = Ask { client: &client, url: &self.url, secret: &self.secret, progress, stop };
+        let known = kept.read();
         let resumable = known.as_ref().map(|note| &note.version).filter(|version| version.validator.is_some());
-        let mut download = Download::open(&ask, &part, resumable)?;
+        let download = Download::open(&ask, &kept.part, resumable)?;
+        match self.take(&ask, download, known, folder, &kept) {
+            // What has come would fail another attempt too.
+            Err(failure) if failure.kind == Kind::Refused => kept.discard().and(clear(folder)).and(Err(failure)),
+            Err(failure) => Err(failure),
+            Ok(()) => kept.discard(),
+        }
+    }
+
+    /// Makes the model of what comes.
+    fn take(
+        &self,
+        ask: &Ask<'_>,
+        mut download: Download<'_>,
+        known: Option<Note>,
+        folder: &Path,
+        kept: &Kept,
+    ) -> Result<(), Failure> {
         let note = match (&download.fields, known) {
             (None, Some(note)) => note,
             (fields, _) => {
                 let note = self.note(fields.as_ref().unwrap_or(&HeaderMap::new()))?;
-                let text = serde_json::to_vec(&note).unwrap_or_default();
-                fs::write(&note_path, text).map_err(|error| failed(&note_path, &error))?;
+                kept.write(&note)?;
                 note
             }
         };
-        progress.expect(note.version.size.unwrap_or(0));
-        let came = if note.is_archive {
-            unpack(download, &part, &note, &Target { folder, stop })
-        } else if self.name.is_empty() {
-            Err(Failure::refused("a URL that names neither a file nor an archive"))
-        } else {
-            download.rest(|_| {}).and_then(|()| publish(&part, &folder.join(&self.name)))
-        };
-        match came {
-            // What is left for another attempt would fail that one too.
-            Err(failure) if failure.kind == Kind::Refused => {
-                discard(&part).and(discard(&note_path)).and(clear(folder)).and(Err(failure))
-            }
-            Err(failure) => Err(failure),
-            Ok(()) => discard(&part).and(discard(&note_path)),
+        ask.progress.expect(note.version.size.unwrap_or(0));
+        if note.is_archive {
+            return unpack(download, &kept.part, &note, &Target { folder, stop: ask.stop });
         }
+        if self.name.is_empty() {
+            return Err(Failure::refused("a URL that names neither a file nor an archive"));
+        }
+        download.rest(|_| {})?;
+        publish(&kept.part, &folder.join(&self.name))
     }
 
     /// What an answer says that is from the start.
@@ -134,6 +143,32 @@ impl Web {
 impl fmt::Debug for Web {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Web").field("host", &self.url.host_str()).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What is kept for another attempt.
+struct Kept {
+    part: PathBuf,
+    note: PathBuf,
+}
+
+impl Kept {
+    /// The note, unless it broke off.
+    fn read(&self) -> Option<Note> {
+        serde_json::from_slice(&fs::read(&self.note).ok()?).ok()
+    }
+
+    fn write(&self, note: &Note) -> Result<(), Failure> {
+        let text = serde_json::to_vec(note).unwrap_or_default();
+        fs::write(&self.note, text).map_err(|error| failed(&self.note, &error))
+    }
+
+    /// The part may be the model's by now.
+    fn discard(&self) -> Result<(), Failure> {
+        [&self.part, &self.note].into_iter().try_for_each(|path| match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
+            _ => Ok(()),
+        })
     }
 }
 
@@ -190,14 +225,6 @@ const ARCHIVE_TYPES: [&str; 7] = [
 
 fn own(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{PULLER_OWN_PREFIX}{name}"))
-}
-
-/// Removes a file that may not be there.
-fn discard(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(path, &error)),
-        _ => Ok(()),
-    }
 }
 
 /// A URL's user and password, as the Go agent sends them.

@@ -1,0 +1,59 @@
+"""Models that are on a volume already."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from test_archive import MODEL, tar, zipped
+
+
+@pytest.fixture
+def volume():
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def test_a_folder_is_copied_and_left_as_it_is(puller, volume):
+    for name, content in MODEL.items():
+        (volume / name).parent.mkdir(parents=True, exist_ok=True)
+        (volume / name).write_bytes(content)
+    (volume / "run").touch(0o700)
+    (volume / "config.json").chmod(0o600)
+    puller.ok(f"file://{volume}")
+    # And over what is there.
+    puller.ok(f"file://{volume}/")
+    assert puller.files() == MODEL | {"run": b""}
+    assert [puller.mode(name) for name in ["1", "run", "config.json"]] == ["0o755", "0o744", "0o644"]
+
+
+def test_a_mounted_configmap_is_copied_as_files(puller, volume):
+    (volume / "..data").symlink_to("..2026")
+    (volume / "..2026").mkdir()
+    (volume / "..2026" / "model.json").write_bytes(b"{}")
+    (volume / "model.json").symlink_to("..data/model.json")
+    puller.ok(f"file://{volume}")
+    assert puller.files()["model.json"] == b"{}"
+
+
+def test_one_file_is_copied_and_an_archive_unpacked(puller, volume):
+    (volume / "model.bin").write_bytes(b"weights")
+    puller.ok(f"file://{volume}/model.bin")
+    assert puller.files() == {"model.bin": b"weights"}
+    for name, packed in [("m.zip", zipped(MODEL)), ("m.tar.gz", tar(MODEL, "w:gz"))]:
+        (volume / name).write_bytes(packed)
+        puller.ok(f"file://{volume}/{name}")
+        assert puller.files() == MODEL
+
+
+def test_what_has_no_end_or_is_no_file_is_refused(puller, volume):
+    (volume / "loop").symlink_to(".")
+    assert "a link to one above" in puller.run(f"file://{volume}").errors
+    (volume / "loop").unlink()
+    os.mkfifo(volume / "pipe")
+    assert puller.run(f"file://{volume}").errors.endswith("pipe: it is no file and no folder\n")
+
+
+def test_what_is_not_there_is_told(puller, volume):
+    assert puller.refused(f"file://{volume}/nothing").endswith("No such file or directory (os error 2)")
+    assert puller.refused("pvc://a-claim/nothing").startswith("/mnt/pvc/nothing: ")
