@@ -89,8 +89,8 @@ test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by
 # Only some of them: make test-stores PYTEST='-k range'
 .PHONY: test-stores
 test-stores: $(STORES_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## the object-store clients against moto's S3, Azurite and fake-gcs-server
-	cargo build --locked --example store
-	STORE_EXAMPLE=$(TARGET)/debug/examples/store AZURITE=$(AZURITE) \
+	cargo build --locked --example store --example fetch
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store FETCH_EXAMPLE=$(TARGET)/debug/examples/fetch AZURITE=$(AZURITE) \
 	FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)
 

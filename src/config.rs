@@ -5,10 +5,12 @@
 //!
 //! Not here: flag names, parsing, the environment.
 
+mod fetch;
 mod logger;
 mod marshal;
 mod storage;
 
+pub use self::fetch::*;
 pub use self::logger::*;
 pub use self::marshal::*;
 pub use self::storage::*;

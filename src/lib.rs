@@ -107,5 +107,5 @@ pub mod http1;
 pub mod logger;
 mod ops;
 pub mod proxy;
-mod puller;
+pub mod puller;
 pub mod storage;

@@ -3,7 +3,9 @@
 //! | module | what |
 //! |---|---|
 //! | [`source`] | where a model comes from |
+//! | [`fetch`] | its way from an object store into a folder |
 
 #![allow(dead_code, reason = "on its way")]
 
-pub(crate) mod source;
+mod fetch;
+pub mod source;
