@@ -5,12 +5,14 @@
 //!
 //! Not here: flag names, parsing, the environment.
 
+mod fetch;
 mod logger;
 mod marshal;
 mod models;
 mod puller;
 mod storage;
 
+pub use self::fetch::*;
 pub use self::logger::*;
 pub use self::marshal::*;
 pub use self::models::*;

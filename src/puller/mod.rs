@@ -19,6 +19,7 @@
 //! | `hub` | the Hugging Face Hub |
 //! | `local` | a volume of the pod |
 //! | `archive` | models that come as zip, tar or tar.gz |
+//! | `fetch` | objects of a store: ranges at the same time, gone on with, checked |
 //! | `scratch` | the folder that a model comes into |
 //! | `view` | what is shown of it |
 //!
@@ -30,6 +31,7 @@
 
 mod archive;
 mod disk;
+mod fetch;
 mod hub;
 mod injected;
 mod list;
@@ -39,7 +41,7 @@ mod plan;
 mod reconcile;
 mod scratch;
 mod server;
-pub(crate) mod source;
+pub mod source;
 mod view;
 mod watch;
 mod web;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 
+use super::fetch;
 use super::hub::Hub;
 use super::local;
 use super::web::Web;
@@ -15,7 +16,7 @@ use crate::storage::{Failure, Store};
 
 /// A place that a model can be fetched from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub enum Source {
     /// S3, Google Cloud Storage or Azure Blob Storage.
     Store(Box<Store>),
     /// Any other web server.
@@ -28,7 +29,7 @@ pub(crate) enum Source {
 
 /// How far a download has come, in bytes; read by others while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub struct Progress {
     /// 0: not known.
     total: AtomicU64,
     /// What is in the folder, from this attempt or one before.
@@ -37,14 +38,14 @@ pub(crate) struct Progress {
 
 /// Tells a download that nobody wants it any more: closed by its owner.
 #[derive(Debug, Clone)]
-pub(crate) struct Stop(Receiver<Infallible>);
+pub struct Stop(Receiver<Infallible>);
 
 impl Source {
     /// The source that a URI names, with credentials from the environment. Nothing is asked of it yet.
     ///
     /// # Errors
     /// When it names none; the text says what is allowed.
-    pub(crate) fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let (scheme, rest) = uri.split_once("://").unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
@@ -62,49 +63,46 @@ impl Source {
     ///
     /// # Errors
     /// When not all of it came; what came stays for the next attempt.
-    pub(crate) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
+    pub fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         match self {
             Self::Local(path) => local::fetch(path, folder, progress, stop),
             Self::Hub(hub) => hub.fetch(folder, progress, stop),
             Self::Web(web) => web.fetch(folder, progress, stop),
-            Self::Store(store) => {
-                let _ = (store, folder, progress, stop);
-                Err(Failure::refused("this version can't do that yet"))
-            }
+            Self::Store(store) => fetch::fetch(store, folder, progress, stop),
         }
     }
 }
 
 impl Progress {
     /// So many bytes are to come in all; 0: nobody knows.
-    pub(crate) fn expect(&self, total: u64) {
+    pub fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// So many bytes more are there.
-    pub(crate) fn add(&self, bytes: u64) {
+    pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A new attempt begins with this.
-    pub(crate) fn begin(&self, done: u64) {
+    pub fn begin(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
 
     /// Bytes that are there, and that there are to be.
-    pub(crate) fn read(&self) -> (u64, u64) {
+    pub fn read(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 }
 
 impl Stop {
     /// Its owner stops it by dropping the other end of this channel.
-    pub(crate) fn new(end: Receiver<Infallible>) -> Self {
+    pub fn new(end: Receiver<Infallible>) -> Self {
         Self(end)
     }
 
     /// Whether nobody wants the download any more. Looked at between pieces.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.0.try_recv() == Err(TryRecvError::Disconnected)
     }
 

@@ -1,7 +1,8 @@
-"""Real stores, the agent's client for them as the program `examples/store.rs`, and the agent that logs into them.
+"""Real stores, the agent's client for them as the programs `examples/store.rs` and `examples/fetch.rs`, and the agent that logs
+into them.
 
-`STORE_EXAMPLE` names that program, `KSERVE_AGENT` and `MODEL_SERVER_EXAMPLE` the agent and a server, `AZURITE` and
-`FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores` sets all of them. S3 is moto, from the same
+`STORE_EXAMPLE` and `FETCH_EXAMPLE` name those programs, `KSERVE_AGENT` and `MODEL_SERVER_EXAMPLE` the agent and a server,
+`AZURITE` and `FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores` sets all of them. S3 is moto, from the same
 environment as pytest.
 """
 
@@ -25,11 +26,15 @@ from motoserver import S3  # noqa: E402
 from payload import Logging  # noqa: E402
 from support import serving  # noqa: E402
 
+# Characters that a URL, a query, XML or a signature may trip over, each in a key of its own.
+AWKWARD = ["a b", "a+b", "ü/ß.json", "100%", "a%2Fb", "a&b=c", "q?x", "h#x", "a'b\"c", "<&>", "~-._", "a:b@c,d;e!$()*", "[{}]|^`"]
+
 
 def pytest_configure():
-    path = os.environ.get("STORE_EXAMPLE")
-    if not path or not os.access(path, os.X_OK):
-        raise pytest.UsageError(f"STORE_EXAMPLE={path} is not a program that can be run; `make test-stores` sets it")
+    for name in ["STORE_EXAMPLE", "FETCH_EXAMPLE"]:
+        path = os.environ.get(name)
+        if not path or not os.access(path, os.X_OK):
+            raise pytest.UsageError(f"{name}={path} is not a program that can be run; `make test-stores` sets it")
     check_programs("test-stores")
 
 
@@ -49,16 +54,17 @@ class Outcome:
 
 @dataclass
 class Client:
-    """The program, with an environment of its own: no credentials of whoever runs the tests."""
+    """A program, with an environment of its own: no credentials of whoever runs the tests."""
 
     env: dict = field(default_factory=dict)
+    program: str = "STORE_EXAMPLE"
 
     def start(self, *arguments, **env):
         return subprocess.Popen(
-            [os.environ["STORE_EXAMPLE"], *map(str, arguments)],
+            [os.environ[self.program], *map(str, arguments)],
             env={"PATH": os.environ["PATH"], **self.env, **{name: text for name, text in env.items() if text}},
             bufsize=0,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -1,0 +1,121 @@
+//! A model's way from an object store into a folder (SPEC M6 to M8).
+//!
+//! ```text
+//!   listing ─▶ plan ─▶ journal: what is there already ─▶ room? ─▶ pieces, several at once ─▶ sums ─▶ synced
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`transfer`] | the threads, and one piece from the store to the disk |
+//! | [`journal`] | what came, for the next attempt or process |
+//! | [`disk`] | files and folders |
+//! | [`record`] | the journal's format, and where each piece goes on; pure |
+//! | [`plan`] | files, folders and pieces of a listing; pure |
+//! | [`patience`] | which failures are tried again at once; pure |
+//!
+//! Architecture Invariant: a record is written after the bytes it speaks of are synced, so at every instant of a crash
+//! the journal says no more than there is.
+//!
+//! Not here: waiting before another attempt, and giving the folder its name.
+
+mod disk;
+mod journal;
+mod patience;
+mod plan;
+mod record;
+mod transfer;
+
+use std::path::Path;
+
+use self::disk::Disk;
+use self::journal::Journal;
+use self::patience::Patience;
+use self::plan::Plan;
+use self::record::{Came, sum_of};
+use self::transfer::Transfer;
+use super::source::{Progress, Stop};
+use crate::config::{FETCH_KEY_BYTES, FETCH_OBJECTS};
+use crate::storage::{Failure, Kind, Object, Store};
+
+/// Fetches all objects of a store's folder, or its one object.
+///
+/// # Errors
+/// When not all came. The journal says what did, and the next call goes on there.
+pub(super) fn fetch(store: &Store, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
+    match fetch_listed(store, folder, progress, stop) {
+        Err(failure) if failure.kind == Kind::Changed => {
+            log::info!("{}: {failure}; listing again", store.name());
+            fetch_listed(store, folder, progress, stop).map_err(|failure| match failure.kind {
+                Kind::Changed => Failure::transient(failure.reason),
+                _ => failure,
+            })
+        }
+        result => result,
+    }
+}
+
+fn fetch_listed(store: &Store, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
+    let plan = Plan::of(list(store, stop)?)?;
+    let disk = Disk::at(folder);
+    disk.make_folders(&plan)?;
+    let (mut journal, mut came) = Journal::open(disk, &plan)?;
+    progress.expect(plan.bytes);
+    progress.begin(came.iter().map(|came| came.bytes).sum());
+    disk.check_space(&plan)?;
+    disk.make_files(&plan)?;
+    Transfer { store, disk, plan: &plan, progress, stop }.run(&mut came, &mut journal)?;
+    check_sums(&plan, &came, &mut journal)?;
+    journal.remove(disk)?;
+    disk.sync_folders(&plan)
+}
+
+fn list(store: &Store, stop: &Stop) -> Result<Vec<Object>, Failure> {
+    let (mut listing, mut patience) = (store.list(), Patience::new());
+    let (mut objects, mut key_bytes) = (Vec::new(), 0);
+    loop {
+        if stop.is_over() {
+            return Err(stopped());
+        }
+        let page = match listing.page() {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(objects),
+            Err(failure) if patience.has(&failure, 0) => continue,
+            Err(failure) => return Err(failure),
+        };
+        patience = Patience::new();
+        key_bytes += page.iter().map(|object| object.key.len()).sum::<usize>();
+        objects.extend(page);
+        if objects.len() > FETCH_OBJECTS || key_bytes > FETCH_KEY_BYTES {
+            return Err(Failure::refused(format!(
+                "more files than a model may have: {FETCH_OBJECTS}, and {FETCH_KEY_BYTES} bytes of all their keys"
+            )));
+        }
+    }
+}
+
+/// Compares the sums of all files of which the store gives one. A file that is not what was stored is fetched anew by
+/// the next attempt, the others are not.
+fn check_sums(plan: &Plan, came: &[Came], journal: &mut Journal) -> Result<(), Failure> {
+    let mut wrong = None;
+    let mut first = 0;
+    for pieces in plan.pieces.chunk_by(|a, b| a.object == b.object) {
+        let (object, came) = (&plan.objects[pieces[0].object], &came[first..first + pieces.len()]);
+        first += pieces.len();
+        let (Some(stored), sum) = (object.crc32c, sum_of(pieces, came)) else { continue };
+        if sum != stored {
+            for piece in pieces {
+                journal.note(plan, piece, Came::default())?;
+            }
+            let Object { path, .. } = object;
+            wrong.get_or_insert(format!(
+                "the file {path:?} came with the CRC-32C {sum:08x}, the store has {stored:08x}"
+            ));
+        }
+    }
+    wrong.map_or(Ok(()), |reason| Err(Failure::transient(reason)))
+}
+
+/// Nobody wants the model any more.
+fn stopped() -> Failure {
+    Failure::transient("stopped")
+}

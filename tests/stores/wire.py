@@ -1,0 +1,86 @@
+"""The wire between a client and a store: it counts, and is cut, slow or held where a test wants it."""
+
+import random
+import re
+import socket
+import threading
+import time
+from contextlib import suppress
+
+
+class Wire:
+    """Takes connections on `port` for the store on `upstream`. Attributes may be set at any time."""
+
+    def __init__(self, upstream):
+        self.upstream = upstream
+        self.sent = 0  # Bytes to the client, heads and all.
+        self.ranges = []  # Asked for, in bytes: (start, end).
+        self.cuts = 0
+        self.cut_after = lambda: None  # Of each connection: bytes to the client, after which it is cut.
+        self.pause = 0  # Seconds between two pieces of 64 KiB.
+        self.held_from = None  # Ranges that start at this byte or later are not passed on, until `release`.
+        self._released = threading.Event()
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._listener.close()
+        self._released.set()
+
+    def release(self):
+        self._released.set()
+
+    def through(self, env):
+        """An environment in which the store is at the other end of this wire."""
+        return {name: text.replace(f"127.0.0.1:{self.upstream}", f"127.0.0.1:{self.port}") for name, text in env.items()}
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                store = socket.create_connection(("127.0.0.1", self.upstream))
+                threading.Thread(target=self._requests, args=(client, store), daemon=True).start()
+                threading.Thread(target=self._answers, args=(client, store, self.cut_after()), daemon=True).start()
+
+    def _requests(self, client, store):
+        """None of them has a body."""
+        with suppress(OSError):
+            lines = client.makefile("rb")
+            while head := b"".join(iter(lines.readline, b"\r\n")):
+                if asked := re.search(rb"(?i)^range: bytes=(\d+)-(\d+)", head, re.M):
+                    self.ranges.append((int(asked[1]), int(asked[2]) + 1))
+                    if self.held_from is not None and int(asked[1]) >= self.held_from:
+                        self._released.wait()
+                store.sendall(head + b"\r\n")
+        with suppress(OSError):
+            store.shutdown(socket.SHUT_RDWR)
+
+    def _answers(self, client, store, left):
+        with suppress(OSError), client, store:
+            while piece := store.recv(64 * 1024):
+                cut = left is not None and len(piece) >= left
+                piece = piece[:left] if cut else piece
+                client.sendall(piece)
+                with self._lock:
+                    self.sent += len(piece)
+                    self.cuts += cut
+                if left is not None:
+                    left -= len(piece)
+                if cut:
+                    # What was sent arrives, as a reset would not let it.
+                    client.shutdown(socket.SHUT_RDWR)
+                    store.shutdown(socket.SHUT_RDWR)
+                    return
+                if self.pause:
+                    time.sleep(self.pause)
+            client.shutdown(socket.SHUT_RDWR)
+
+
+def random_cuts(seed, least, most):
+    numbers = random.Random(seed)
+    return lambda: numbers.randrange(least, most)
