@@ -38,6 +38,8 @@ use crate::ops::random;
 pub(crate) struct Courier<C: Carrier> {
     /// What each wake-up of a worker brought; bounded by the room that events have.
     queue: Receiver<Vec<C::Cargo>>,
+    /// More may come from there.
+    is_fed: bool,
     /// What was taken from there and was not sent yet.
     taken: IntoIter<C::Cargo>,
     ending: Ending,
@@ -88,7 +90,17 @@ impl<C: Carrier> Courier<C> {
         (metrics, notices): (Arc<CourierMetrics>, Arc<Notices>),
     ) -> Self {
         let taken = Vec::new().into_iter();
-        Self { queue, taken, ending, carrier, retries: BinaryHeap::new(), is_down: false, metrics, notices }
+        Self {
+            queue,
+            is_fed: true,
+            taken,
+            ending,
+            carrier,
+            retries: BinaryHeap::new(),
+            is_down: false,
+            metrics,
+            notices,
+        }
     }
 
     /// Delivers until the workers are gone and nothing is left.
@@ -140,8 +152,11 @@ impl<C: Carrier> Courier<C> {
 
     /// Waits for an event, a retry that is due, or the beginning of the end.
     fn wait(&mut self) -> Step<C::Cargo> {
+        if !self.is_fed && self.retries.is_empty() {
+            return Step::End;
+        }
         let silent = never();
-        let queue = if self.waits_for_sink() { &silent } else { &self.queue };
+        let queue = if self.waits_for_sink() || !self.is_fed { &silent } else { &self.queue };
         let due = self.retries.peek().map(|retry| retry.due);
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
         let timeout = until.map_or_else(never, crossbeam_channel::at);
@@ -152,9 +167,8 @@ impl<C: Carrier> Courier<C> {
                     Step::Look
                 }
                 // The workers are gone, and the queue is empty.
-                Err(_) if self.retries.is_empty() => Step::End,
                 Err(_) => {
-                    self.queue = never();
+                    self.is_fed = false;
                     Step::Look
                 }
             },
