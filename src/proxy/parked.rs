@@ -20,9 +20,19 @@ impl Plane {
         if self.setup.logger.as_ref().is_some_and(|logger| logger.wait(connection.has_waited)) {
             connection.phase = Phase::Delayed;
             connection.has_waited = true;
+            self.forget_delayed();
             self.delayed.push(key);
         }
         Flow::Next
+    }
+
+    /// Of those that have left while they waited: so the list is no longer than a few times the connections.
+    fn forget_delayed(&mut self) {
+        if self.delayed.len() > 2 * self.connections.len() {
+            let connections = &self.connections;
+            let waits = |key: usize| connections.get(key).is_some_and(|one| matches!(one.phase, Phase::Delayed));
+            self.delayed.retain(|key| waits(*key));
+        }
     }
 
     /// The payload log has room again.
