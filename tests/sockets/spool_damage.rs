@@ -68,6 +68,54 @@ fn damage_at_any_place_costs_what_is_behind_it_and_no_other_segment() {
 }
 
 #[test]
+fn what_is_no_segment_blocks_none_and_is_said_once() {
+    let (server, folder, sink) = (Server::good(), Folder::new(), Sink::good());
+    let (good, _) = segment(0..10);
+    fs::write(folder.segment(0), vec![0xa5; 100_000]).unwrap();
+    fs::write(folder.segment(1), b"").unwrap();
+    fs::write(folder.segment(2), [0; 5]).unwrap();
+    fs::write(folder.segment(3), [0; 4096]).unwrap();
+    fs::create_dir(folder.segment(4)).unwrap();
+    std::os::unix::fs::symlink("/nowhere", folder.segment(5)).unwrap();
+    let _socket = UnixListener::bind(folder.segment(6)).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(folder.segment(7)).status().unwrap();
+    assert!(made.success());
+    fs::write(folder.segment(8), &good).unwrap();
+    fs::write(folder.path.join("notes.events"), b"mine").unwrap();
+    fs::write(folder.path.join("notes"), b"mine").unwrap();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    await_names(&sink, &names(0..10), &agent);
+    ask(&agent, 100..101, 10);
+    await_names(&sink, &names(0..10).union(&names(100..101)).cloned().collect(), &agent);
+    assert_eq!(skipped(&agent, "error"), 0);
+    for number in [0, 2, 3] {
+        let name = folder.segment(number).display().to_string();
+        assert_eq!(lines(&agent, &format!("{name}: the last")), 1, "{}", agent.log());
+    }
+    for number in 4..8 {
+        let name = folder.segment(number).display().to_string();
+        assert_eq!(lines(&agent, &format!("{name} is no file")), 1, "{}", agent.log());
+    }
+    let log = stop(agent);
+    assert!(!log.contains("for the next start"), "{log}");
+    let left: BTreeSet<_> = folder.segments().into_iter().collect();
+    let mine = (4..8).map(|number| folder.segment(number)).chain([folder.path.join("notes.events")]).collect();
+    assert_eq!(left, mine, "only what was the agent's is deleted");
+    assert!(folder.path.join("notes").exists());
+}
+
+#[test]
+fn a_number_that_has_no_next_is_no_reason_to_end() {
+    let (server, folder, sink) = (Server::good(), Folder::new(), Sink::good());
+    fs::write(folder.segment(u64::MAX), "mine").unwrap();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    ask(&agent, 0..10, 10);
+    await_names(&sink, &names(0..10), &agent);
+    assert_eq!(skipped(&agent, "error"), 0);
+    assert!(folder.segment(u64::MAX).exists(), "it can't be the agent's");
+}
+
+#[test]
 fn segments_that_may_only_be_read_are_delivered_and_deleted() {
     let (server, folder, sink) = (Server::good(), Folder::new(), Sink::good());
     leave(&folder, 0..10, 100);
