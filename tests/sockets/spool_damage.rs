@@ -126,6 +126,36 @@ fn segments_that_may_only_be_read_are_delivered_and_deleted() {
 }
 
 #[test]
+fn a_full_folder_costs_the_restart_only_and_is_used_again_when_there_is_room() {
+    let (server, folder) = (Server::good(), Folder::new());
+    // The folder may have 400 000 bytes; one event holds its segment.
+    let held = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_held = std::sync::Arc::clone(&held);
+    let sink = Sink::with(move |event| {
+        let waits = event.id() == "0" && is_held.load(std::sync::atomic::Ordering::Relaxed);
+        if waits { b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n" } else { TAKEN }.to_vec()
+    });
+    let agent = spooling(&server, &sink.flag(), &folder, &["--log-queue-bytes=100000", "--log-mode=request"]);
+    for number in 0..100 {
+        ask(&agent, number..number + 1, 10_000);
+        await_accepted(&agent, number + 1);
+        until("it is delivered", || Books::of(&agent).waiting <= 1);
+    }
+    let full = skipped(&agent, "full");
+    assert!((55..70).contains(&full), "{full}");
+    assert!(agent.metrics().count("kserve_logger_spool_bytes") <= 400_000);
+    assert_eq!(lines(&agent, "--log-spool-dir: it is full"), 1, "{}", agent.log());
+    held.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(Books::settled(&agent), Books::all_sent(100));
+    for number in 100..150 {
+        ask(&agent, number..number + 1, 10_000);
+        await_accepted(&agent, number + 1);
+        Books::settled(&agent);
+    }
+    assert_eq!(skipped(&agent, "full"), full, "there is room again");
+}
+
+#[test]
 fn a_disk_that_is_full_costs_the_restart_only() {
     let Some(folder) = Folder::mounted("size=256k") else {
         return eprintln!("not tried: no file system of a test's own can be mounted here");

@@ -200,7 +200,11 @@ impl Keeper {
     }
 
     fn append(&mut self) -> Result<Arc<Segment>, Unspooled> {
-        if self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 > self.most {
+        if !self.has_place() {
+            // The segment that is written goes with its events now, or a small folder would be full of it for ever.
+            self.writer = None;
+        }
+        if !self.has_place() {
             self.note_error("it is full, so events would be lost by a crash");
             return Err(Unspooled::Full);
         }
@@ -213,6 +217,10 @@ impl Keeper {
                 Err(Unspooled::Error)
             }
         }
+    }
+
+    fn has_place(&self) -> bool {
+        self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 <= self.most
     }
 
     fn write(&mut self) -> io::Result<Arc<Segment>> {
