@@ -157,6 +157,25 @@ fn a_backlog_larger_than_the_queue_goes_in_pieces_beside_new_requests() {
 }
 
 #[test]
+fn a_backlog_of_events_larger_than_the_queue_is_held_one_at_a_time() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let (port, dead) = dead_flag();
+    let requests_only = "--log-mode=request";
+    let agent = spooling(&server, &dead, &folder, &[requests_only]);
+    ask(&agent, 0..100, 20_000);
+    await_accepted(&agent, 100);
+    kill(agent);
+
+    let agent = spooling(&server, &dead, &folder, &[requests_only, "--log-queue-bytes=5000"]);
+    until("it has tried", || agent.metrics().count("kserve_logger_delivery_retries_total") > 0);
+    assert_eq!(replayed(&agent), 1);
+    let sink = Sink::good_on(port);
+    let wanted = names(0..100).into_iter().filter(|name| name.1).collect();
+    await_names(&sink, &wanted, &agent);
+    folder.await_empty(&agent);
+}
+
+#[test]
 fn block_makes_new_requests_wait_for_an_old_backlog_and_loses_nothing_in_a_crash() {
     let (server, folder) = (Server::good(), Folder::new());
     let flags = ["--log-when-full=block", "--log-queue-bytes=100000"];

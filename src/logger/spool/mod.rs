@@ -133,10 +133,13 @@ impl Keeper {
             if let (Some(entry), Some(reader)) = (self.read.take(), &self.reader) {
                 let mut place = self.room.place();
                 let bytes = entry.payload.len() + Event::overhead(&entry.id, &entry.metadata, &entry.content_type);
-                // Half of the room may be less than one event.
-                if !place.grow(bytes) && self.room.bytes() > 0 {
-                    self.read = Some(entry);
-                    return true;
+                if !place.grow(bytes) {
+                    if self.room.bytes() > 0 {
+                        self.read = Some(entry);
+                        return true;
+                    }
+                    // All of the room may be less than one event, which then goes alone.
+                    place.take(bytes);
                 }
                 let event = entry.event(place, &reader.segment);
                 self.metrics.replayed.count();
