@@ -109,6 +109,24 @@ fn what_a_dead_sink_did_not_take_by_the_end_is_said_once_and_delivered_by_the_ne
     assert_eq!((sink.events().len(), replayed(&agent)), (100, 100));
 }
 
+/// The queue has room for a few of them only.
+#[test]
+fn an_end_in_the_middle_of_a_replay_says_what_was_not_even_read() {
+    let (server, folder) = (Server::good(), Folder::new());
+    leave(&folder, 0..100, 3000);
+    let agent = spooling(&server, &dead_flag().1, &folder, &["--log-queue-bytes=50000"]);
+    until("it replays", || replayed(&agent) > 0);
+    let log = stop(agent);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("for the next start")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("and more that were not read"), "{log}");
+
+    let sink = Sink::good();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    await_names(&sink, &names(0..100), &agent);
+    folder.await_empty(&agent);
+}
+
 #[test]
 fn segments_go_with_their_last_event() {
     let (server, sink, folder) = (Server::good(), Sink::good(), Folder::new());

@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, never, select};
@@ -51,6 +51,8 @@ pub(crate) struct Keeper {
     /// Segments of an earlier run.
     old: VecDeque<Arc<Segment>>,
     reader: Option<Reader>,
+    /// There is more of an earlier run.
+    unread: Arc<AtomicBool>,
     /// An event that was read and waits for room.
     read: Option<Box<Entry>>,
     output: Vec<u8>,
@@ -89,6 +91,7 @@ impl Keeper {
             ending,
             folder,
             writer: None,
+            unread: Arc::new(AtomicBool::new(!old.is_empty())),
             old: old.into(),
             reader: None,
             read: None,
@@ -100,6 +103,11 @@ impl Keeper {
 
     pub(super) fn metrics(&self) -> Arc<SpoolMetrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// Whether there is more of an earlier run than was read.
+    pub(super) fn unread(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unread)
     }
 
     /// Keeps events until the workers are gone. What was not read by then stays for the next start.
@@ -123,7 +131,10 @@ impl Keeper {
             if self.read.is_none() {
                 match self.next_old() {
                     Some(entry) => self.read = Some(entry),
-                    None => return false,
+                    None => {
+                        self.unread.store(false, Ordering::Relaxed);
+                        return false;
+                    }
                 }
             }
             // The one half of the room is for those that come now.
