@@ -54,6 +54,7 @@ pub(crate) mod tap;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use std::{io, iter};
@@ -120,13 +121,15 @@ pub(crate) struct Task(Box<dyn FnOnce() + Send>);
 pub(crate) struct Control {
     end: Sender<Infallible>,
     ends_at: Arc<OnceLock<Instant>>,
-    is_spooled: bool,
+    /// With a queue on disk: whether there is more in it than was read.
+    unread: Option<Arc<AtomicBool>>,
     metrics: Arc<LoggerMetrics>,
 }
 
 /// What the end has left.
 pub(crate) struct Left {
-    is_spooled: bool,
+    /// With a queue on disk: whether there is more in it than was read.
+    unread: Option<Arc<AtomicBool>>,
     metrics: Arc<LoggerMetrics>,
 }
 
@@ -214,7 +217,7 @@ impl Logger {
     pub(crate) fn start(mut self) -> Tasks {
         let mut others = Vec::new();
         let mut events = self.events.1.clone();
-        let is_spooled = self.spool.is_some();
+        let unread = self.spool.as_ref().map(|spool| spool.keeper.unread());
         if let Some(Spool { keeper, kept, .. }) = self.spool.take() {
             others.push(("log-spool", Task::of(|| keeper.run())));
             events = kept;
@@ -228,7 +231,7 @@ impl Logger {
                 self.couriers(&made, || Porter(Arc::clone(depot)))
             }
         };
-        let control = Control { end: self.end, ends_at: self.ending.ends_at, is_spooled, metrics: self.metrics };
+        let control = Control { end: self.end, ends_at: self.ending.ends_at, unread, metrics: self.metrics };
         Tasks { couriers, others, control }
     }
 
@@ -262,7 +265,7 @@ impl Control {
     pub(crate) fn end(self, at: Instant) -> Left {
         let _ = self.ends_at.set(at);
         drop(self.end);
-        Left { is_spooled: self.is_spooled, metrics: self.metrics }
+        Left { unread: self.unread, metrics: self.metrics }
     }
 }
 
@@ -270,9 +273,11 @@ impl Left {
     /// When the threads have ended, or nobody waits for them any longer (SPEC L6).
     pub(crate) fn say(&self) {
         let (given_up, waiting) = (self.metrics.given_up(), self.metrics.waiting());
-        let (lost, kept) = if self.is_spooled { (given_up, waiting) } else { (given_up + waiting, 0) };
-        if kept > 0 {
-            log::warn!("payload log: {kept} events wait in --log-spool-dir for the next start");
+        let (lost, kept) = if self.unread.is_some() { (given_up, waiting) } else { (given_up + waiting, 0) };
+        let unread = self.unread.as_ref().is_some_and(|unread| unread.load(Ordering::Relaxed));
+        if kept > 0 || unread {
+            let more = if unread { ", and more that were not read," } else { "" };
+            log::warn!("payload log: {kept} events{more} wait in --log-spool-dir for the next start");
         }
         if lost > 0 {
             log::error!("payload log: {lost} events were not delivered before the agent ended");

@@ -85,6 +85,11 @@ impl Place {
         self.held.grow(bytes)
     }
 
+    /// Takes so many bytes more, room or not.
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.held.take(bytes);
+    }
+
     /// Bytes that it has.
     pub(super) fn bytes(&self) -> usize {
         self.held.bytes()

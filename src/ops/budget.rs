@@ -54,6 +54,12 @@ impl Held {
         fits
     }
 
+    /// Holds so many bytes more, whether there is room for them or not: they are there already.
+    pub(crate) fn take(&mut self, bytes: usize) {
+        self.budget.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+
     /// Bytes that this one holds.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -84,6 +90,10 @@ mod tests {
         assert_eq!((one.bytes(), budget.bytes()), (0, 1));
         assert!(other.grow(99) && !one.grow(1));
         drop(other);
+        assert_eq!(budget.bytes(), 0);
+        one.take(101);
+        assert!(budget.bytes() == 101 && !budget.hold().grow(1));
+        drop(one);
         assert_eq!(budget.bytes(), 0);
     }
 }

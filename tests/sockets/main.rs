@@ -58,4 +58,7 @@ mod proxy_retry;
 mod proxy_streaming;
 mod proxy_tunnel;
 mod proxy_upload;
+mod spool;
+mod spool_damage;
+mod spool_support;
 mod support;

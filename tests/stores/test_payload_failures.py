@@ -5,6 +5,7 @@ import gzip
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def test_memory_is_bounded_when_the_store_takes_nothing(s3_place, logging, http_
         return books.waiting
 
     if not hangs:
-        return load()
+        load()
+        return
     with relay.open(hangs=True):
         waiting = load()
         began = time.monotonic()
@@ -130,6 +132,27 @@ def test_memory_is_bounded_when_the_store_takes_nothing(s3_place, logging, http_
         assert time.monotonic() - began < 12
     [line] = lines(agent, "ERROR]")
     assert line.endswith(f"payload log: {waiting} events were not delivered before the agent ended")
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_crash_with_a_queue_on_disk_loses_no_open_batch(s3_place, logging, http_server, tmp_path, is_down):
+    relay = Relay(s3_place.store.port)
+    flags = [f"--log-spool-dir={tmp_path}", "--log-batch-size=7"]
+    with nullcontext() if is_down else relay.open():
+        agent = logging(behind(relay, s3_place), http_server(Echo), *flags)
+        for number in range(30):
+            agent.ask(b"%02d" % number)
+        wait_until(lambda: agent.books().accepted == 60 and agent.books().waiting == (60 if is_down else 4), "events")
+        agent.kill()
+    with relay.open():
+        agent = logging(behind(relay, s3_place), http_server(Echo), *flags, "--log-batch-interval=100ms")
+        assert agent.settled(60).sent == 60
+        wait_until(lambda: not list(tmp_path.glob("*.events")), "end of the segments", 10)
+    assert agent.count("kserve_logger_spool_replayed_total") == 60
+    # Batches may be others than before the crash; what was stored then is there twice.
+    logged = {(base64.b64decode(record["bytes"]), record["reqType"]) for record in stored(s3_place)}
+    kinds = [f"org.kubeflow.serving.inference.{of}" for of in ["request", "response"]]
+    assert logged == {(b"%02d" % number, kind) for number in range(30) for kind in kinds}
 
 
 # The marshaller

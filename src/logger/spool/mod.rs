@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, never, select};
@@ -51,6 +51,8 @@ pub(crate) struct Keeper {
     /// Segments of an earlier run.
     old: VecDeque<Arc<Segment>>,
     reader: Option<Reader>,
+    /// There is more of an earlier run.
+    unread: Arc<AtomicBool>,
     /// An event that was read and waits for room.
     read: Option<Box<Entry>>,
     output: Vec<u8>,
@@ -89,6 +91,7 @@ impl Keeper {
             ending,
             folder,
             writer: None,
+            unread: Arc::new(AtomicBool::new(!old.is_empty())),
             old: old.into(),
             reader: None,
             read: None,
@@ -100,6 +103,11 @@ impl Keeper {
 
     pub(super) fn metrics(&self) -> Arc<SpoolMetrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// Whether there is more of an earlier run than was read.
+    pub(super) fn unread(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unread)
     }
 
     /// Keeps events until the workers are gone. What was not read by then stays for the next start.
@@ -123,7 +131,10 @@ impl Keeper {
             if self.read.is_none() {
                 match self.next_old() {
                     Some(entry) => self.read = Some(entry),
-                    None => return false,
+                    None => {
+                        self.unread.store(false, Ordering::Relaxed);
+                        return false;
+                    }
                 }
             }
             // The one half of the room is for those that come now.
@@ -133,10 +144,13 @@ impl Keeper {
             if let (Some(entry), Some(reader)) = (self.read.take(), &self.reader) {
                 let mut place = self.room.place();
                 let bytes = entry.payload.len() + Event::overhead(&entry.id, &entry.metadata, &entry.content_type);
-                // Half of the room may be less than one event.
-                if !place.grow(bytes) && self.room.bytes() > 0 {
-                    self.read = Some(entry);
-                    return true;
+                if !place.grow(bytes) {
+                    if self.room.bytes() > 0 {
+                        self.read = Some(entry);
+                        return true;
+                    }
+                    // All of the room may be less than one event, which then goes alone.
+                    place.take(bytes);
                 }
                 let event = entry.event(place, &reader.segment);
                 self.metrics.replayed.count();
@@ -216,7 +230,11 @@ impl Keeper {
     }
 
     fn append(&mut self) -> Result<Arc<Segment>, Unspooled> {
-        if self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 > self.most {
+        if !self.has_place() {
+            // The segment that is written goes with its events now, or a small folder would be full of it for ever.
+            self.writer = None;
+        }
+        if !self.has_place() {
             self.note_error("it is full, so events would be lost by a crash");
             return Err(Unspooled::Full);
         }
@@ -229,6 +247,10 @@ impl Keeper {
                 Err(Unspooled::Error)
             }
         }
+    }
+
+    fn has_place(&self) -> bool {
+        self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 <= self.most
     }
 
     fn write(&mut self) -> io::Result<Arc<Segment>> {

@@ -61,6 +61,8 @@ pub(super) enum Found {
 }
 
 const SUFFIX: &str = "events";
+/// No agent has come so far; from there on is room for the segments to come.
+const LAST: u64 = u64::MAX / 2;
 
 impl Folder {
     /// Takes the folder, and the segments that an earlier run has left, oldest first.
@@ -74,16 +76,19 @@ impl Folder {
             .map_err(|_| io::Error::other("another process uses this folder"))?;
         let total = Arc::new(AtomicU64::new(0));
         let mut numbers = Vec::new();
+        let mut next = 0;
         for entry in fs::read_dir(path)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|suffix| suffix == SUFFIX)
-                && let Some(number) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok())
-            {
+            let entry = entry?;
+            let path = entry.path();
+            let Some(number) = number(&path) else { continue };
+            next = next.max(number + 1);
+            if entry.file_type()?.is_file() {
                 numbers.push((number, path));
+            } else {
+                log::warn!("{} is no file, and stays", path.display());
             }
         }
         numbers.sort_unstable();
-        let next = numbers.last().map_or(0, |(number, _)| number + 1);
         let segment = |(_, path): (u64, PathBuf)| {
             let bytes = fs::metadata(&path)?.len();
             total.fetch_add(bytes, Ordering::Relaxed);
@@ -104,6 +109,13 @@ impl Folder {
         let segment = Segment { path, bytes: AtomicU64::new(0), stays: AtomicBool::new(false), total };
         Ok(Writer { segment: Arc::new(segment), file })
     }
+}
+
+/// Of a segment with this name; `None`: it is none.
+fn number(path: &Path) -> Option<u64> {
+    let stem = path.file_stem().filter(|_| path.extension().is_some_and(|suffix| suffix == SUFFIX))?;
+    let digits = stem.to_str().filter(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok().filter(|number| *number <= LAST)
 }
 
 impl Writer {

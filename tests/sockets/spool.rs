@@ -1,0 +1,221 @@
+//! The queue on disk through crashes and ends: nothing that was accepted is lost, and it goes when it is delivered
+//! (SPEC L6).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::spool_support::{
+    Folder, Name, ask, await_accepted, await_names, delivered, kill, leave, names, request, spooling, stop,
+};
+use crate::support::sink::{TAKEN, dead_flag};
+use crate::support::{Agent, Books, Server, Sink, until};
+
+const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+
+fn replayed(agent: &Agent) -> u64 {
+    agent.metrics().count("kserve_logger_spool_replayed_total")
+}
+
+/// Four clients that ask until the agent is gone, and the numbers that they use up.
+fn with_load<R>(agent: &Agent, next: &AtomicUsize, during: impl FnOnce() -> R) -> R {
+    let port = agent.port;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let Ok(mut client) = crate::support::Wire::try_connect(port) else { return };
+                while client.try_send(request(next.fetch_add(1, Ordering::Relaxed), 700)).is_ok() {
+                    if client.try_response().is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        during()
+    })
+}
+
+#[test]
+fn what_was_accepted_before_a_crash_with_a_dead_sink_is_delivered_after_the_restart() {
+    let (server, folder, next) = (Server::good(), Folder::new(), AtomicUsize::new(1000));
+    let agent = spooling(&server, &dead_flag().1, &folder, &[]);
+    ask(&agent, 0..200, 100);
+    await_accepted(&agent, 400);
+    let accepted = with_load(&agent, &next, || {
+        until("there is a load", || Books::of(&agent).accepted > 3000);
+        let accepted = Books::of(&agent).accepted;
+        agent.signal(rustix::process::Signal::KILL);
+        accepted
+    });
+    drop(agent);
+
+    let sink = Sink::good();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    folder.await_empty(&agent);
+    let delivered = delivered(&sink);
+    assert!(delivered.is_superset(&names(0..200)));
+    assert!(delivered.len() as u64 >= accepted, "{} of {accepted}", delivered.len());
+    assert_eq!(delivered.len(), sink.events().len(), "none was delivered before, so none twice");
+    assert_eq!(replayed(&agent), delivered.len() as u64);
+    assert_eq!(Books::settled(&agent), Books::all_sent(delivered.len() as u64));
+    assert!(agent.log().contains("segments of an earlier run"));
+}
+
+#[test]
+fn crashes_in_a_row_with_a_healthy_sink_lose_nothing_and_count_what_comes_twice() {
+    let (server, sink, folder, next) = (Server::good(), Sink::good(), Folder::new(), AtomicUsize::new(0));
+    let (mut fresh, mut again) = (0, 0);
+    for _ in 0..6 {
+        let agent = spooling(&server, &sink.flag(), &folder, &[]);
+        let (accepted, replayed) = with_load(&agent, &next, || {
+            until("there is a load", || Books::of(&agent).accepted > 1500 + replayed(&agent));
+            // In this order: what is replayed in between is no fresh event.
+            let accepted = Books::of(&agent).accepted;
+            let replayed = replayed(&agent);
+            agent.signal(rustix::process::Signal::KILL);
+            (accepted, replayed)
+        });
+        fresh += accepted - replayed;
+        again += replayed;
+    }
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    folder.await_empty(&agent);
+    Books::settled(&agent);
+    let distinct = delivered(&sink).len() as u64;
+    assert!(distinct >= fresh, "{distinct} of {fresh}");
+    let twice = sink.events().len() as u64 - distinct;
+    // What was replayed after the last look before a crash can't be known here, but it was in the folder: at most a
+    // segment of each run.
+    let most = again + replayed(&agent) + 6 * 1024 * 1024 / 100;
+    assert!(twice <= most, "{twice} twice, {most}");
+    assert!(again + replayed(&agent) > 0);
+}
+
+#[test]
+fn what_a_dead_sink_did_not_take_by_the_end_is_said_once_and_delivered_by_the_next_agent() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let agent = spooling(&server, &dead_flag().1, &folder, &[]);
+    ask(&agent, 0..50, 3000);
+    await_accepted(&agent, 100);
+    let log = stop(agent);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("for the next start")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("payload log: 100 events wait in --log-spool-dir"), "{log}");
+    assert!(!log.contains("were not delivered"), "{log}");
+
+    let sink = Sink::good();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    await_names(&sink, &names(0..50), &agent);
+    folder.await_empty(&agent);
+    assert_eq!((sink.events().len(), replayed(&agent)), (100, 100));
+}
+
+/// The queue has room for a few of them only.
+#[test]
+fn an_end_in_the_middle_of_a_replay_says_what_was_not_even_read() {
+    let (server, folder) = (Server::good(), Folder::new());
+    leave(&folder, 0..100, 3000);
+    let agent = spooling(&server, &dead_flag().1, &folder, &["--log-queue-bytes=50000"]);
+    until("it replays", || replayed(&agent) > 0);
+    let log = stop(agent);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("for the next start")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("and more that were not read"), "{log}");
+
+    let sink = Sink::good();
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    await_names(&sink, &names(0..100), &agent);
+    folder.await_empty(&agent);
+}
+
+#[test]
+fn segments_go_with_their_last_event() {
+    let (server, sink, folder) = (Server::good(), Sink::good(), Folder::new());
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    // Five segments of 1 MiB.
+    ask(&agent, 0..50, 100_000);
+    Books::settled(&agent);
+    until("only the one that is written is left", || folder.segments().len() <= 1);
+    let bytes = agent.metrics().count("kserve_logger_spool_bytes");
+    let on_disk: u64 = folder.segments().iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(bytes, on_disk);
+    assert_eq!(agent.metrics().sum("kserve_logger_spool_skipped_total"), 0);
+    let log = stop(agent);
+    assert!(folder.segments().is_empty() && !log.contains("for the next start"), "{log}");
+}
+
+#[test]
+fn a_backlog_larger_than_the_queue_goes_in_pieces_beside_new_requests() {
+    const QUEUE: u64 = 300_000;
+    let (server, folder) = (Server::good(), Folder::new());
+    leave(&folder, 0..400, 10_000);
+    // New ones have numbers from 1000.
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let sink = Sink::with(move |event| {
+        let is_old = event.id().parse::<usize>().unwrap() < 1000;
+        if is_old && !is_open.load(Ordering::Relaxed) { BUSY } else { TAKEN }.to_vec()
+    });
+    let agent = spooling(&server, &sink.flag(), &folder, &[&format!("--log-queue-bytes={QUEUE}")]);
+    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > QUEUE / 2);
+    ask(&agent, 1000..1010, 100);
+    until("the new ones are there", || {
+        let seen: BTreeSet<Name> = delivered(&sink);
+        seen.is_superset(&names(1000..1010))
+    });
+    let books = Books::of(&agent);
+    assert!(books.dropped == 0 && books.sent == 20 && books.waiting < 60, "{books:?}");
+    open.store(true, Ordering::Relaxed);
+    while delivered(&sink).len() < 820 {
+        assert!(agent.metrics().count("kserve_logger_queue_bytes") <= QUEUE);
+        ask(&agent, 1000..1001, 100);
+    }
+    Books::settled(&agent);
+    until("the backlog's segments are gone", || folder.segments().len() <= 1);
+    assert_eq!(replayed(&agent), 800);
+}
+
+#[test]
+fn a_backlog_of_events_larger_than_the_queue_is_held_one_at_a_time() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let (port, dead) = dead_flag();
+    let requests_only = "--log-mode=request";
+    let agent = spooling(&server, &dead, &folder, &[requests_only]);
+    ask(&agent, 0..100, 20_000);
+    await_accepted(&agent, 100);
+    kill(agent);
+
+    let agent = spooling(&server, &dead, &folder, &[requests_only, "--log-queue-bytes=5000"]);
+    until("it has tried", || agent.metrics().count("kserve_logger_delivery_retries_total") > 0);
+    assert_eq!(replayed(&agent), 1);
+    let sink = Sink::good_on(port);
+    let wanted = names(0..100).into_iter().filter(|name| name.1).collect();
+    await_names(&sink, &wanted, &agent);
+    folder.await_empty(&agent);
+}
+
+#[test]
+fn block_makes_new_requests_wait_for_an_old_backlog_and_loses_nothing_in_a_crash() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let flags = ["--log-when-full=block", "--log-queue-bytes=100000"];
+    leave(&folder, 0..100, 2000);
+    let (_, dead) = dead_flag();
+    let agent = spooling(&server, &dead, &folder, &flags);
+    let mut waiting = agent.connect();
+    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > 50_000);
+    waiting.send(request(1000, 10));
+    until("it waits", || agent.metrics().count("kserve_logger_requests_delayed_total") == 1);
+    kill(agent);
+
+    let (port, dead) = dead_flag();
+    let agent = spooling(&server, &dead, &folder, &flags);
+    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > 50_000);
+    let mut waiting = agent.connect();
+    waiting.send(request(1000, 10));
+    until("it waits", || agent.metrics().count("kserve_logger_requests_delayed_total") == 1);
+    let sink = Sink::good_on(port);
+    assert_eq!(waiting.response().status(), 200);
+    let wanted = names(0..100).union(&names(1000..1001)).cloned().collect();
+    await_names(&sink, &wanted, &agent);
+    assert_eq!(Books::settled(&agent), Books::all_sent(202));
+    until("only the one that is written is left", || folder.segments().len() <= 1);
+}
