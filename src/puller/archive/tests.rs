@@ -325,7 +325,7 @@ fn random_entries_never_write_outside_of_the_folder() {
     for round in 0..300 {
         let scene = Scene::new(&format!("random-{}", round % 2));
         fs::write(scene.root.join("outside"), "untouched").unwrap();
-        let items: Vec<Item> = (0..random.below(12) + 1).map(|_| random.item()).collect();
+        let items: Vec<Item> = (0..random.below(24) + 1).map(|_| random.item()).collect();
         let archive = if random.below(2) == 0 { tar(&items) } else { zip(&items) };
         // The first entry that is refused ends it; each is tried alone too, on top of what is there.
         let _ = scene.unpack(&archive);
@@ -366,14 +366,18 @@ impl Random {
     }
 
     fn path(&mut self) -> String {
-        const SEGMENTS: [&str; 12] = ["a", "b", "c", "l", "..", "..", ".", "", "outside", "models", "a\n", "..."];
-        let start = if self.below(12) == 0 { "/" } else { "" };
-        let segments: Vec<&str> = (0..self.below(5) + 1).map(|_| SEGMENTS[self.below(12)]).collect();
+        // Few, so that one entry is often in, at or behind another.
+        const SEGMENTS: [&str; 6] = ["a", "a", "b", "..", "..", "."];
+        const ODD: [&str; 6] = ["", "outside", "models", "a\n", "...", ".kserve-agent-part"];
+        let start = if self.below(16) == 0 { "/" } else { "" };
+        let length = self.below(4) + 1;
+        let mut segment = || if self.below(16) == 0 { ODD[self.below(6)] } else { SEGMENTS[self.below(6)] };
+        let segments: Vec<&str> = (0..length).map(|_| segment()).collect();
         format!("{start}{}", segments.join("/"))
     }
 
     fn item(&mut self) -> Item {
-        let kind = b"0002212256"[self.below(10)];
+        let kind = b"0222212256"[self.below(10)];
         let (name, rest) = (self.path(), self.path());
         item(kind, &name, &rest)
     }
