@@ -142,10 +142,13 @@ impl Blame {
 
     /// The name of what has this number.
     pub(crate) fn name(kind: usize) -> &'static str {
-        Reason::VALUES.iter().chain(UpstreamError::VALUES).nth(kind).copied().unwrap_or("other")
+        let named = Reason::VALUES.iter().chain(UpstreamError::VALUES).chain(&OTHER_KINDS);
+        named.copied().nth(kind).unwrap_or_default()
     }
 }
 
+/// The kinds behind those of reasons and errors: a bug of the agent's, and the two below.
+const OTHER_KINDS: [&str; 3] = ["agent", "recovered", "evicted"];
 /// The kind of the line that says that the model server answers again.
 pub(crate) const RECOVERED: usize = Reason::VALUES.len() + UpstreamError::VALUES.len() + 1;
 /// The kind of the line that says that an idle connection had to go.
@@ -358,6 +361,7 @@ mod tests {
         assert_eq!(Blame::name(Blame::Rejected(Reason::BatchLate).kind()), "batch_late");
         assert_eq!(Blame::name(Blame::Upstream(UpstreamError::Connect).kind()), "connect");
         let all = [Blame::Rejected(Reason::BatchLate).kind(), Blame::Upstream(UpstreamError::Connect).kind()];
+        assert_eq!((Blame::name(RECOVERED), Blame::name(EVICTED)), ("recovered", "evicted"));
         assert!(all[0] < all[1] && all[1] < Blame::Agent.kind() && Blame::Agent.kind() < RECOVERED);
     }
 }

@@ -84,7 +84,8 @@ impl Format {
 
 /// A range's `q` in thousandths.
 fn quality(range: &str) -> u32 {
-    let given = range.split(';').find_map(|parameter| parameter.trim().strip_prefix("q="));
+    let mut parameters = range.split(';').filter_map(|parameter| parameter.trim().split_once('='));
+    let given = parameters.find(|(name, _)| name.eq_ignore_ascii_case("q")).map(|(_, value)| value);
     let quality = given.map_or(1.0, |text| text.trim().parse::<f64>().unwrap_or(0.0));
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 0 and 1000")]
     let thousandths = (quality.clamp(0.0, 1.0) * 1000.0) as u32;
