@@ -58,4 +58,6 @@ mod proxy_retry;
 mod proxy_streaming;
 mod proxy_tunnel;
 mod proxy_upload;
+mod puller_life;
+mod puller_support;
 mod support;
