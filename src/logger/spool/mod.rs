@@ -118,7 +118,11 @@ impl Keeper {
             select! {
                 recv(self.events) -> events => match events {
                     Ok(events) => self.keep(events),
-                    Err(_) => return,
+                    Err(_) => {
+                        // Before the couriers hear of the end, with whom the process ends: it goes if it is not needed.
+                        self.writer = None;
+                        return;
+                    }
                 },
                 recv(room_made) -> _ => {}
             }
