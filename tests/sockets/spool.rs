@@ -133,6 +133,7 @@ fn segments_go_with_their_last_event() {
     let agent = spooling(&server, &sink.flag(), &folder, &[]);
     // Five segments of 1 MiB.
     ask(&agent, 0..50, 100_000);
+    await_accepted(&agent, 100);
     Books::settled(&agent);
     until("only the one that is written is left", || folder.segments().len() <= 1);
     let bytes = agent.metrics().count("kserve_logger_spool_bytes");

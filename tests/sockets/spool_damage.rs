@@ -166,20 +166,24 @@ fn a_disk_that_is_full_costs_the_restart_only() {
     ask(&agent, 0..200, 3000);
     await_accepted(&agent, 200);
     let lost = skipped(&agent, "error");
-    assert!((100..150).contains(&lost), "{lost}");
+    // 256 KiB have less than 90 of them; those that were to be written at once are lost together.
+    assert!((110..200).contains(&lost), "{lost}");
     assert_eq!(lines(&agent, "--log-spool-dir: No space left"), 1, "{}", agent.log());
-    // What was written is there after a crash, the rest is not.
+    // What was written is there after a crash: of events that were to be written at once perhaps the first ones.
     kill(agent);
     let agent = spooling(&server, &dead, &folder, &["--log-mode=request"]);
-    until("all are read", || Books::of(&agent).accepted == 200 - lost);
+    until("all are read", || Books::of(&agent).accepted >= 200 - lost);
     ask(&agent, 200..300, 3000);
     let sink = Sink::good_on(port);
-    until("the new ones are delivered as well", || Books::of(&agent).sent == 300 - lost);
-    assert_eq!(delivered(&sink).len() as u64, 300 - lost);
+    until("the new ones are delivered as well", || Books::of(&agent).sent >= 300 - lost);
+    let books = Books::settled(&agent);
+    let found = delivered(&sink);
+    assert_eq!((found.len() as u64, books.failed), (books.sent, 0));
+    assert!((200..300).all(|number| found.contains(&(number.to_string(), true))));
     let unwritten = skipped(&agent, "error");
     // There is room again.
     ask(&agent, 300..301, 3000);
-    Books::settled(&agent);
+    until("it is delivered", || Books::of(&agent).sent == books.sent + 1);
     assert_eq!(skipped(&agent, "error"), unwritten, "{}", agent.log());
 }
 
@@ -220,10 +224,11 @@ fn a_folder_that_goes_away_is_counted_and_costs_no_event() {
     let (server, folder, sink) = (Server::good(), Folder::new(), Sink::good());
     let agent = spooling(&server, &sink.flag(), &folder, &[]);
     ask(&agent, 0..10, 10);
-    Books::settled(&agent);
+    await_accepted(&agent, 20);
     fs::remove_dir_all(&folder.path).unwrap();
     // The segment that is written has no name any more, and the next one none at all.
     ask(&agent, 10..40, 100_000);
+    await_accepted(&agent, 80);
     assert_eq!(Books::settled(&agent), Books::all_sent(80));
     await_names(&sink, &names(0..40), &agent);
     assert!(skipped(&agent, "error") > 0);

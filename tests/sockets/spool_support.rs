@@ -131,6 +131,7 @@ pub(crate) fn stop(mut agent: Agent) -> String {
     agent.signal(Signal::TERM);
     let status = agent.wait(PATIENCE * 2);
     assert!(status.success(), "{status}\n{}", agent.log());
+    until("all that it said is read", || agent.log().contains("stopped"));
     agent.log()
 }
 
