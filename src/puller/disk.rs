@@ -5,6 +5,7 @@
 //!   <model-dir>/<name>/SUCCESS.<version>          its marker, with the specification
 //!   <model-dir>/.kserve-agent/<name>.<version>/   a model on its way
 //!   <model-dir>/.kserve-agent/<name>.old/         a model that has just been replaced
+//!   <model-dir>/.kserve-agent/<name>.new           there from before a version has its place until the server has loaded it
 //!   <model-dir>/.kserve-agent/<name>.gone/        a model that has just been removed
 //! ```
 //!
@@ -35,6 +36,7 @@ const HIDDEN: &str = ".kserve-agent";
 const MARKER: &str = "SUCCESS.";
 const OLD: &str = "old";
 const GONE: &str = "gone";
+const NEW: &str = "new";
 
 impl Disk {
     /// The folder, made if it is not there.
@@ -77,6 +79,7 @@ impl Disk {
             match name.map(|(name, end)| (self.models.join(name), end)) {
                 Some((place, OLD)) if !place.exists() && version_in(&path)?.is_some() => fs::rename(&path, &place)?,
                 Some((_, OLD | GONE)) => remove(&path)?,
+                Some((place, NEW)) if !place.exists() => remove(&path)?,
                 _ => {}
             }
         }
@@ -129,6 +132,7 @@ impl Disk {
         let hidden = self.hidden(name, &version)?;
         write_marker(&hidden, spec, &version)?;
         super::injected::at("marked");
+        File::create(self.aside(name, NEW))?;
         let place = self.models.join(name);
         if !place.exists() {
             fs::rename(&hidden, &place)?;
@@ -159,8 +163,22 @@ impl Disk {
             sync(&self.models)?;
             super::injected::at("removed");
         }
+        self.set_loaded(name)?;
         remove(&self.aside(name, GONE))?;
         self.clean(name, None)
+    }
+
+    /// Whether the server may not have loaded a model in the version that is there.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        self.aside(name, NEW).exists()
+    }
+
+    /// Says that the server has, or that there is none.
+    ///
+    /// # Errors
+    /// When that can't be kept.
+    pub(super) fn set_loaded(&self, name: &str) -> io::Result<()> {
+        remove(&self.aside(name, NEW))
     }
 
     fn hidden_path(&self, name: &str, version: &Version) -> PathBuf {
@@ -254,6 +272,8 @@ mod tests {
         let hidden = disk.hidden("m", &spec.version()).unwrap();
         fs::write(hidden.join("file"), text).unwrap();
         disk.place("m", spec).unwrap();
+        assert!(disk.is_new("m"));
+        disk.set_loaded("m").unwrap();
     }
 
     fn hidden(folder: &Folder) -> usize {
@@ -321,6 +341,9 @@ mod tests {
         fs::create_dir(marker(&hidden, &spec("s3://four").version())).unwrap();
         disk.place("m", &one).unwrap();
         assert_eq!(disk.survey().unwrap()["m"], one.version());
+        assert!(disk.is_new("m"), "the server was not told");
+        disk.delete("m").unwrap();
+        assert!(!disk.is_new("m"));
     }
 
     #[test]

@@ -80,11 +80,12 @@ pub(super) enum State {
 }
 
 impl Models {
-    /// Those that lie on the disk at the start.
-    pub(super) fn found(on_disk: BTreeMap<String, Version>) -> Self {
-        let model = |(name, version)| {
+    /// Those that lie on the disk at the start. `is_new`: what the server calls ready may be another version.
+    pub(super) fn found(on_disk: BTreeMap<String, Version>, is_new: impl Fn(&str) -> bool) -> Self {
+        let model = |(name, version): (String, Version)| {
             let facts = Facts { wanted: None, on_disk: Some(version), server: Server::Unknown };
-            (name, Model { is_of_start: true, ..Model::new(facts) })
+            let is_of_start = !is_new(&name);
+            (name, Model { is_of_start, ..Model::new(facts) })
         };
         Self { models: on_disk.into_iter().map(model).collect() }
     }

@@ -70,7 +70,7 @@ fn what_the_server_said_before_it_loaded_a_model_is_of_no_meaning() {
 #[test]
 fn a_model_that_the_server_loaded_by_itself_is_ready_whatever_failed_before() {
     let now = Instant::now();
-    let mut models = Models::found([("m".to_owned(), spec("s3://one").version())].into());
+    let mut models = Models::found([("m".to_owned(), spec("s3://one").version())].into(), |_| false);
     models.want(list(&["m"]));
     assert!(matches!(step(&mut models, now, refused()), Step::Load(_)));
     assert_eq!(models.models["m"].state(), State::Failed);
