@@ -94,12 +94,15 @@ pub fn run(config: &Config) -> Result<(), Error> {
         log::info!("waiting for the first round of models before port {} is opened", config.port);
         woken = wait(&mut wake, None);
     }
+    // While nobody was let in there is nobody to wait for.
+    let mut quiet = Duration::ZERO;
     if woken == Woken::Pulled {
         threads.open(config)?;
+        quiet = config.proxy.drain_period;
         log::info!("serving on port {}, model server on 127.0.0.1:{}", config.port, config.component_port);
         woken = wait(&mut wake, None);
     }
-    let is_down = woken == Woken::Down || !threads.drain(&mut wake, config.proxy.drain_period, epoch);
+    let is_down = woken == Woken::Down || !threads.drain(&mut wake, quiet, epoch);
     if is_down {
         return Err(Error::of("a thread")(io::Error::other("ended early")));
     }

@@ -4,7 +4,9 @@
 //!   <model-dir>/<name>/…                          a model, whole
 //!   <model-dir>/<name>/SUCCESS.<version>          its marker, with the specification
 //!   <model-dir>/.kserve-agent/<name>.<version>/   a model on its way
-//!   <model-dir>/.kserve-agent/<name>.old/         a model that has just been replaced or removed
+//!   <model-dir>/.kserve-agent/<name>.old/         a model that has just been replaced
+//!   <model-dir>/.kserve-agent/<name>.new           there from before a version has its place until the server has loaded it
+//!   <model-dir>/.kserve-agent/<name>.gone/        a model that has just been removed
 //! ```
 //!
 //! A model gets its marker while it is hidden, and its place by one rename, so that at any moment either the old one is
@@ -33,6 +35,8 @@ pub(super) struct Disk {
 const HIDDEN: &str = ".kserve-agent";
 const MARKER: &str = "SUCCESS.";
 const OLD: &str = "old";
+const GONE: &str = "gone";
+const NEW: &str = "new";
 
 impl Disk {
     /// The folder, made if it is not there.
@@ -59,25 +63,24 @@ impl Disk {
                 continue;
             }
             if let Some(version) = version_in(&entry.path())? {
+                // What it took the place of, when a crash came in between.
+                remove(&self.hidden_path(&name, &version))?;
                 found.insert(name, version);
             }
         }
         Ok(found)
     }
 
-    /// Puts a model back that had made room for one that never came, and deletes those that were replaced.
+    /// Puts a model back that had made room for one that never came, and deletes those that were replaced or removed.
     fn recover(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.models.join(HIDDEN))? {
             let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".old").map(str::to_owned))
-            else {
-                continue;
-            };
-            let place = self.models.join(&name);
-            if place.exists() || version_in(&path)?.is_none() {
-                remove(&path)?;
-            } else {
-                fs::rename(&path, &place)?;
+            let name = path.file_name().and_then(|name| name.to_str()?.rsplit_once('.'));
+            match name.map(|(name, end)| (self.models.join(name), end)) {
+                Some((place, OLD)) if !place.exists() && version_in(&path)?.is_some() => fs::rename(&path, &place)?,
+                Some((_, OLD | GONE)) => remove(&path)?,
+                Some((place, NEW)) if !place.exists() => remove(&path)?,
+                _ => {}
             }
         }
         Ok(())
@@ -88,7 +91,7 @@ impl Disk {
     /// # Errors
     /// When it can't be made.
     pub(super) fn hidden(&self, name: &str, version: &Version) -> io::Result<PathBuf> {
-        let path = self.models.join(HIDDEN).join(format!("{name}.{}", version.hex()));
+        let path = self.hidden_path(name, version);
         fs::create_dir_all(&path)?;
         // The model server may run as any user.
         fs::set_permissions(&path, Permissions::from_mode(0o755))?;
@@ -129,22 +132,23 @@ impl Disk {
         let hidden = self.hidden(name, &version)?;
         write_marker(&hidden, spec, &version)?;
         super::injected::at("marked");
+        File::create(self.aside(name, NEW))?;
         let place = self.models.join(name);
         if !place.exists() {
             fs::rename(&hidden, &place)?;
         } else if renameat_with(CWD, &hidden, CWD, &place, RenameFlags::EXCHANGE).is_ok() {
             super::injected::at("exchanged");
             // What was there is in the hidden folder of the new one now.
-            fs::rename(&hidden, self.old(name)?)?;
+            fs::rename(&hidden, self.emptied(name, OLD)?)?;
         } else {
             // A file system that can't exchange: `recover` ends what is cut here.
-            fs::rename(&place, self.old(name)?)?;
+            fs::rename(&place, self.emptied(name, OLD)?)?;
             super::injected::at("displaced");
             fs::rename(&hidden, &place)?;
         }
         sync(&self.models)?;
         super::injected::at("placed");
-        remove(&self.old_path(name))
+        remove(&self.aside(name, OLD))
     }
 
     /// Deletes a model.
@@ -154,27 +158,43 @@ impl Disk {
     pub(super) fn delete(&self, name: &str) -> io::Result<()> {
         let place = self.models.join(name);
         if place.exists() {
-            // Gone at once for who looks at it, whatever happens to the rest. Without a marker it is not put back.
-            for version in markers(&place)? {
-                remove(&marker(&place, &version))?;
-            }
-            fs::rename(&place, self.old(name)?)?;
+            // Gone at once and as a whole for who looks at it, whatever happens to the rest.
+            fs::rename(&place, self.emptied(name, GONE)?)?;
             sync(&self.models)?;
             super::injected::at("removed");
         }
-        remove(&self.old_path(name))?;
+        self.set_loaded(name)?;
+        remove(&self.aside(name, GONE))?;
         self.clean(name, None)
     }
 
-    /// The place of a model that makes room, empty.
-    fn old(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.old_path(name);
+    /// Whether the server may not have loaded a model in the version that is there.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        self.aside(name, NEW).exists()
+    }
+
+    /// Says that the server has, or that there is none.
+    ///
+    /// # Errors
+    /// When that can't be kept.
+    pub(super) fn set_loaded(&self, name: &str) -> io::Result<()> {
+        remove(&self.aside(name, NEW))
+    }
+
+    fn hidden_path(&self, name: &str, version: &Version) -> PathBuf {
+        self.aside(name, version.hex())
+    }
+
+    /// A place aside, with nothing there.
+    fn emptied(&self, name: &str, end: &str) -> io::Result<PathBuf> {
+        let path = self.aside(name, end);
         remove(&path)?;
         Ok(path)
     }
 
-    fn old_path(&self, name: &str) -> PathBuf {
-        self.models.join(HIDDEN).join(format!("{name}.{OLD}"))
+    /// A place for what belongs to a model and is not it.
+    fn aside(&self, name: &str, end: &str) -> PathBuf {
+        self.models.join(HIDDEN).join(format!("{name}.{end}"))
     }
 }
 
@@ -252,6 +272,8 @@ mod tests {
         let hidden = disk.hidden("m", &spec.version()).unwrap();
         fs::write(hidden.join("file"), text).unwrap();
         disk.place("m", spec).unwrap();
+        assert!(disk.is_new("m"));
+        disk.set_loaded("m").unwrap();
     }
 
     fn hidden(folder: &Folder) -> usize {
@@ -281,7 +303,7 @@ mod tests {
         let folder = Folder::new("back");
         let disk = Disk::open(&folder.0).unwrap();
         pulled(&disk, &spec("s3://one"), "one");
-        fs::rename(folder.0.join("m"), disk.old("m").unwrap()).unwrap();
+        fs::rename(folder.0.join("m"), disk.aside("m", OLD)).unwrap();
         assert_eq!(disk.survey().unwrap()["m"], spec("s3://one").version());
         assert_eq!(hidden(&folder), 0);
     }
@@ -291,10 +313,20 @@ mod tests {
         let folder = Folder::new("deleted");
         let disk = Disk::open(&folder.0).unwrap();
         pulled(&disk, &spec("s3://one"), "one");
-        remove(&marker(&folder.0.join("m"), &spec("s3://one").version())).unwrap();
-        fs::rename(folder.0.join("m"), disk.old("m").unwrap()).unwrap();
+        fs::rename(folder.0.join("m"), disk.aside("m", GONE)).unwrap();
         assert!(disk.survey().unwrap().is_empty());
         assert!(!folder.0.join("m").exists() && hidden(&folder) == 0);
+    }
+
+    #[test]
+    fn what_a_model_took_the_place_of_goes_though_nobody_came_to_delete_it() {
+        let folder = Folder::new("exchanged");
+        let disk = Disk::open(&folder.0).unwrap();
+        pulled(&disk, &spec("s3://two"), "two");
+        let left = disk.hidden("m", &spec("s3://two").version()).unwrap();
+        fs::write(left.join("file"), "one").unwrap();
+        assert_eq!(disk.survey().unwrap()["m"], spec("s3://two").version());
+        assert_eq!(hidden(&folder), 0);
     }
 
     #[test]
@@ -309,6 +341,9 @@ mod tests {
         fs::create_dir(marker(&hidden, &spec("s3://four").version())).unwrap();
         disk.place("m", &one).unwrap();
         assert_eq!(disk.survey().unwrap()["m"], one.version());
+        assert!(disk.is_new("m"), "the server was not told");
+        disk.delete("m").unwrap();
+        assert!(!disk.is_new("m"));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Puller {
     /// When the models' folder can't be used.
     pub(crate) fn new(config: &PullerConfig, server: NonZeroU16) -> io::Result<Self> {
         let disk = Disk::open(&config.model_dir)?;
-        let models = Models::found(disk.survey()?);
+        let models = Models::found(disk.survey()?, |name| disk.is_new(name));
         let workbench = Workbench { disk, repository: Repository::new(server) };
         Ok(Self { config: config.clone(), workbench, models, views: Arc::default() })
     }

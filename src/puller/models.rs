@@ -80,11 +80,12 @@ pub(super) enum State {
 }
 
 impl Models {
-    /// Those that lie on the disk at the start.
-    pub(super) fn found(on_disk: BTreeMap<String, Version>) -> Self {
-        let model = |(name, version)| {
+    /// Those that lie on the disk at the start. `is_new`: what the server calls ready may be another version.
+    pub(super) fn found(on_disk: BTreeMap<String, Version>, is_new: impl Fn(&str) -> bool) -> Self {
+        let model = |(name, version): (String, Version)| {
             let facts = Facts { wanted: None, on_disk: Some(version), server: Server::Unknown };
-            (name, Model { is_of_start: true, ..Model::new(facts) })
+            let is_of_start = !is_new(&name);
+            (name, Model { is_of_start, ..Model::new(facts) })
         };
         Self { models: on_disk.into_iter().map(model).collect() }
     }
@@ -105,7 +106,7 @@ impl Models {
 
     /// The next step that can be done now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Order> {
-        if self.models.values().filter(|model| model.running.is_some()).count() >= MODEL_THREADS {
+        if self.is_busy() {
             return None;
         }
         // Those that have failed come behind all others, so that none waits for one that fails again and again.
@@ -124,9 +125,12 @@ impl Models {
         Some(Order { name, step, spec: model.spec.clone(), progress, stop: Stop::new(over) })
     }
 
-    /// When the next failed step is due.
+    /// When the next failed step is due; `None`: not before something else has happened.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let waiting = self.models.values().filter(|model| model.running.is_none());
+        if self.is_busy() {
+            return None;
+        }
+        let waiting = self.models.values().filter(|model| model.running.is_none() && model.facts.next().is_some());
         waiting.filter_map(|model| model.failure.as_ref()).map(|failure| failure.due).min()
     }
 
@@ -159,6 +163,8 @@ impl Models {
                 Server::Unknown if is_ready && model.is_of_start => {
                     if let Some(version) = &model.facts.on_disk {
                         model.facts.server = Server::With(version.clone());
+                        // It got there without the agent's call.
+                        model.failure = None;
                     }
                 }
                 // It was started anew.
@@ -187,6 +193,11 @@ impl Models {
     /// All of them, for those who look.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Model)> {
         self.models.iter().map(|(name, model)| (&**name, model))
+    }
+
+    /// Every thread has a step.
+    fn is_busy(&self) -> bool {
+        self.models.values().filter(|model| model.running.is_some()).count() >= MODEL_THREADS
     }
 
     fn forget(&mut self) {
@@ -276,3 +287,6 @@ impl Model {
         self.spec.as_ref().and_then(|spec| spec.storage_uri.split('?').next())
     }
 }
+
+#[cfg(test)]
+mod tests;

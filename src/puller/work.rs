@@ -27,7 +27,10 @@ impl Workbench {
             (Step::Pull(version), Some(spec)) => self.pull(name, spec, version, (progress, stop)),
             // It is asked for only with one.
             (Step::Pull(_), None) => Err(Failed::of("no specification".to_owned())),
-            (Step::Load(_), _) => self.repository.load(name).map_err(Failed::of),
+            (Step::Load(_), _) => {
+                self.repository.load(name).map_err(Failed::of)?;
+                self.disk.set_loaded(name).map_err(|error| Failed::of(of_disk(&error)))
+            }
             (Step::Unload, _) => self.repository.unload(name).map_err(Failed::of),
             (Step::Delete, _) => self.disk.delete(name).map_err(|error| Failed::of(of_disk(&error))),
         }

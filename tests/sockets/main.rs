@@ -58,6 +58,8 @@ mod proxy_retry;
 mod proxy_streaming;
 mod proxy_tunnel;
 mod proxy_upload;
+mod puller_crash;
+mod puller_failures;
 mod puller_life;
 mod puller_support;
 mod spool;

@@ -183,6 +183,11 @@ impl Repository {
         self.state.lock().unwrap().loaded.iter().cloned().collect()
     }
 
+    /// It has a model from before.
+    pub(crate) fn has(&self, name: &str) {
+        self.state.lock().unwrap().loaded.insert(name.to_owned());
+    }
+
     /// Answers this action, as `load m`, with this status from now on; 200: it does it.
     pub(crate) fn fail(&self, action: &str, status: u16) {
         self.state.lock().unwrap().failing.insert(action.to_owned(), status);
