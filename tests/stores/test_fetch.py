@@ -5,9 +5,10 @@ import random
 import re
 import stat
 import subprocess
+from contextlib import contextmanager
 
 import pytest
-from conftest import AWKWARD, Client
+from conftest import AWKWARD, Client, Place
 from support import wait_until
 from wire import Wire, random_cuts
 
@@ -77,13 +78,24 @@ def model(place, tmp_path):
         yield model
 
 
+@contextmanager
+def model_of(store, folder):
+    model = Model(Place(store, Client(store.env), store.url(store.make_bucket())), folder)
+    with model.wire:
+        yield model
+
+
 @pytest.fixture
 def s3_model(s3, tmp_path):
     """Where it is the same for every store."""
-    from conftest import Place
+    with model_of(s3, tmp_path / "model") as model:
+        yield model
 
-    model = Model(Place(s3, Client(s3.env), s3.url(s3.make_bucket())), tmp_path / "model")
-    with model.wire:
+
+@pytest.fixture
+def gcs_model(gcs, tmp_path):
+    """Of the store that gives sums."""
+    with model_of(gcs, tmp_path / "model") as model:
         yield model
 
 
@@ -129,7 +141,7 @@ def test_a_large_file_comes_in_pieces(model):
 # Connections that break
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_connection_that_is_cut_at_any_byte_goes_on_there(model, seed):
     model.write("large", noise(seed, PIECE + 3 * MEBI))
     for number in range(20):
@@ -180,7 +192,7 @@ def test_killed_at_any_moment_it_never_ends_with_wrong_bytes(s3_model):
     for number in range(60):
         model.write(f"d{number % 7}/{number}", noise(number, numbers.randrange(500_000)))
     killed = 0
-    for _ in range(12):
+    for _ in range(6):
         start, wanted = model.wire.sent, numbers.randrange(model.size // 4)
         program = model.start()
         wait_until(lambda: program.poll() is not None or model.wire.sent - start > wanted, "bytes")
@@ -205,7 +217,8 @@ def test_it_stops_when_it_is_told_and_goes_on_later(s3_model):
     assert came > MEBI
     model.wire.pause, model.wire.sent = 0, 0
     model.ok()
-    assert model.wire.sent < model.size - came + 4 * OVERHEAD
+    # And what the wire had in its hands.
+    assert model.wire.sent < model.size - came + MEBI
 
 
 # Objects that change
@@ -239,6 +252,36 @@ def test_an_object_that_was_replaced_between_two_attempts_comes_anew(model):
     outcome = model.run()
     assert outcome.code == 0, outcome.errors
     model.check()
+
+
+# Bytes that change
+
+
+def test_a_file_that_is_not_what_was_stored_fails_the_model_and_comes_again_alone(gcs_model):
+    model = gcs_model
+    model.write("good", noise(1, MEBI))
+    model.write("spoiled", b"as it was stored")
+    model.write("large", noise(2, PIECE + 1))
+    model.wire.change = (b"as it was stored", b"as it was st0red")
+    outcome = model.run()
+    assert re.match(
+        r'Transient \{ after: None \}: the file "spoiled" came with the CRC-32C [0-9a-f]{8}, the store has [0-9a-f]{8}; ',
+        outcome.errors,
+    ), outcome.errors
+    model.wire.change, model.wire.sent = None, 0
+    model.ok()
+    assert model.wire.sent < 2 * OVERHEAD
+
+
+def test_the_sum_of_a_file_that_was_gone_on_with_is_that_of_all_of_it(gcs_model):
+    model = gcs_model
+    model.write("large", noise(1, 2 * PIECE))
+    cuts = iter([None, 5 * MEBI, 7 * MEBI] + [0] * 8)  # The first is for the listing.
+    model.wire.cut_after = lambda: next(cuts, None)
+    while model.run().code:
+        assert model.records() > 0
+    model.check()
+    assert model.wire.cuts > 2
 
 
 # What was in the folder

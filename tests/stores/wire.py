@@ -18,6 +18,7 @@ class Wire:
         self.cuts = 0
         self.cut_after = lambda: None  # Of each connection: bytes to the client, after which it is cut.
         self.pause = 0  # Seconds between two pieces of 64 KiB.
+        self.change = None  # Bytes that arrive as others: (those, these).
         self.held_from = None  # Ranges that start at this byte or later are not passed on, until `release`.
         self._released = threading.Event()
         self._lock = threading.Lock()
@@ -52,7 +53,7 @@ class Wire:
         with suppress(OSError):
             lines = client.makefile("rb")
             while head := b"".join(iter(lines.readline, b"\r\n")):
-                if asked := re.search(rb"(?i)^range: bytes=(\d+)-(\d+)", head, re.M):
+                if asked := re.search(rb"(?i)^(?:x-ms-)?range: bytes=(\d+)-(\d+)", head, re.M):
                     self.ranges.append((int(asked[1]), int(asked[2]) + 1))
                     if self.held_from is not None and int(asked[1]) >= self.held_from:
                         self._released.wait()
@@ -65,7 +66,7 @@ class Wire:
             while piece := store.recv(64 * 1024):
                 cut = left is not None and len(piece) >= left
                 piece = piece[:left] if cut else piece
-                client.sendall(piece)
+                client.sendall(piece.replace(*self.change) if self.change else piece)
                 with self._lock:
                     self.sent += len(piece)
                     self.cuts += cut
