@@ -26,7 +26,7 @@ use crossbeam_channel::{Receiver, never, select};
 use log::Level;
 
 use super::carrier::{Cargo, Carrier, Cut, Landing};
-use super::event::header_safe;
+use super::event::{Receipt, header_safe};
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
@@ -256,7 +256,7 @@ impl<C: Carrier> Courier<C> {
     fn land(&mut self, Landing { verdict, said, .. }: &Landing, parcel: Parcel<C::Cargo>, now: Instant) {
         match *verdict {
             // It was counted when it landed.
-            Verdict::Delivered => drop(parcel),
+            Verdict::Delivered => parcel.cargo.receipts().for_each(Receipt::settle),
             Verdict::Rejected => {
                 self.note(notice::REJECTED, now, format_args!("{said:.200}; the event is given up"));
                 self.fail(parcel.cargo, Failed::Rejected);
@@ -284,7 +284,10 @@ impl<C: Carrier> Courier<C> {
     }
 
     fn fail(&mut self, cargo: C::Cargo, why: Failed) {
-        cargo.receipts().for_each(|receipt| self.metrics.fails(receipt.of, why));
+        for receipt in cargo.receipts() {
+            self.metrics.fails(receipt.of, why);
+            receipt.settle();
+        }
     }
 
     fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {
@@ -297,7 +300,7 @@ impl<C: Carrier> Courier<C> {
         let queued = std::mem::take(&mut self.taken).chain(self.queue.try_iter().flatten());
         for receipt in retries.chain(queued).flat_map(Cargo::receipts) {
             // What is on disk waits for the next start.
-            if !receipt.stay() {
+            if !receipt.is_kept() {
                 self.metrics.fails(receipt.of, Failed::Shutdown);
             }
         }

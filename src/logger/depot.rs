@@ -252,9 +252,7 @@ impl Gatherer {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         let (receipts, records) = events.into_iter().map(|event| self.depot.record(event)).unzip();
         let batch = Batch { receipts, records, bytes, object: None };
-        if let Err(left) = self.couriers.send(vec![batch]) {
-            // The time is over. What is on disk waits for the next start.
-            left.0.into_iter().flat_map(Cargo::receipts).for_each(|receipt| _ = receipt.stay());
-        }
+        // If nobody delivers any more the time is over, and what is on disk stays for the next start.
+        let _ = self.couriers.send(vec![batch]);
     }
 }

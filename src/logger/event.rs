@@ -72,9 +72,23 @@ impl Event {
 }
 
 impl Receipt {
-    /// The event was not delivered, and is needed at the next start; `false`: it is nowhere.
-    pub(crate) fn stay(&self) -> bool {
-        self.segment.as_deref().map(Segment::stay).is_some()
+    /// The event is delivered or given up: nothing of it is needed any more.
+    pub(crate) fn settle(mut self) {
+        self.segment = None;
+    }
+
+    /// Whether it waits on disk for the next start, should it not be settled.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.segment.is_some()
+    }
+}
+
+// What is dropped on any way but the one that settles it is not lost: a thread that panics, a queue that nobody reads.
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(segment) = &self.segment {
+            segment.stay();
+        }
     }
 }
 

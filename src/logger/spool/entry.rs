@@ -33,6 +33,12 @@ const VERSION: u8 = 1;
 
 /// Appends an event.
 pub(super) fn write(out: &mut Vec<u8>, event: &Event) {
+    write_head(out, event);
+    out.extend_from_slice(&event.payload);
+}
+
+/// Appends an event but for its payload, which is to follow.
+pub(super) fn write_head(out: &mut Vec<u8>, event: &Event) {
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX]);
     let since = event.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -40,14 +46,18 @@ pub(super) fn write(out: &mut Vec<u8>, event: &Event) {
     out.extend_from_slice(&event.status.unwrap_or_default().to_le_bytes());
     out.extend_from_slice(&since.as_secs().to_le_bytes());
     out.extend_from_slice(&since.subsec_nanos().to_le_bytes());
-    for text in [event.id.as_bytes(), event.content_type.as_bytes(), event.metadata.as_bytes(), &event.payload] {
-        // Payloads and heads have limits far below.
-        out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-        out.extend_from_slice(text);
+    // Payloads and heads have limits far below.
+    let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+    for text in [&*event.id, &*event.content_type, &*event.metadata] {
+        out.extend_from_slice(&length(text.len()).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
     }
-    let content = &out[start + PREFIX..];
-    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    let sum = crc32fast::hash(content);
+    out.extend_from_slice(&length(event.payload.len()).to_le_bytes());
+    let head = &out[start + PREFIX..];
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(&event.payload);
+    let (length, sum) = (length(head.len() + event.payload.len()), hasher.finalize());
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     out[start + 4..start + PREFIX].copy_from_slice(&sum.to_le_bytes());
 }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, SendError, Sender, TryRecvError, never, select};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
 use log::Level;
 
 use self::entry::Entry;
@@ -32,7 +32,7 @@ use super::event::{Event, Receipt};
 use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
 use super::room::{Place, Room};
 use super::sink::notice;
-use crate::config::{LOG_SEGMENT_BYTES, log_spool_bytes};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_SEGMENT_BYTES, log_spool_bytes};
 use crate::ops::notice::Notices;
 
 /// The thread that writes.
@@ -200,9 +200,10 @@ impl Keeper {
     fn keep(&mut self, mut events: Vec<Event>) {
         let mut rest = &mut events[..];
         while !rest.is_empty() {
-            let count = self.serialize(rest);
-            let (written, behind) = rest.split_at_mut(count);
-            match self.append() {
+            let (written, behind) = rest.split_at_mut(self.serialize(rest));
+            // One that is long lies there once, and follows from there.
+            let payload = written.first().filter(|event| is_long(event)).map_or(&[][..], |event| &event.payload[..]);
+            match self.append(payload) {
                 Ok(segment) => written.iter_mut().for_each(|event| event.receipt.segment = Some(Arc::clone(&segment))),
                 Err(why) => written.iter().for_each(|_| self.metrics.unspooled.count(why)),
             }
@@ -215,34 +216,42 @@ impl Keeper {
         }
     }
 
-    /// Makes the entries that are written together; how many. No more than a segment's worth, and so no more memory than
-    /// that and one event.
+    /// Makes the entries that are written together, no more than a segment's worth; how many. Of one that is long, the
+    /// head.
     fn serialize(&mut self, events: &[Event]) -> usize {
         self.output.clear();
+        if let Some(first) = events.first().filter(|event| is_long(event)) {
+            entry::write_head(&mut self.output, first);
+            return 1;
+        }
+        let short = events.iter().take_while(|event| !is_long(event));
         let mut count = 0;
-        while count < events.len() && self.output.len() < LOG_SEGMENT_BYTES {
-            entry::write(&mut self.output, &events[count]);
+        for event in short {
+            if self.output.len() >= LOG_SEGMENT_BYTES {
+                break;
+            }
+            entry::write(&mut self.output, event);
             count += 1;
         }
         count
     }
 
     fn hand_on(&self, events: Vec<Event>) {
-        if let Err(SendError(events)) = self.couriers.send(events) {
-            events.iter().for_each(|event| _ = event.receipt.stay());
-        }
+        // If nobody delivers any more the time is over, and what is on disk stays for the next start.
+        let _ = self.couriers.send(events);
     }
 
-    fn append(&mut self) -> Result<Arc<Segment>, Unspooled> {
-        if !self.has_place() {
+    /// Writes the entries, and behind them this payload.
+    fn append(&mut self, payload: &[u8]) -> Result<Arc<Segment>, Unspooled> {
+        if !self.has_place(payload) {
             // The segment that is written goes with its events now, or a small folder would be full of it for ever.
             self.writer = None;
         }
-        if !self.has_place() {
+        if !self.has_place(payload) {
             self.note_error("it is full, so events would be lost by a crash");
             return Err(Unspooled::Full);
         }
-        match self.write() {
+        match self.write(payload) {
             Ok(segment) => Ok(segment),
             Err(error) => {
                 // What was written of it ends the segment.
@@ -253,11 +262,11 @@ impl Keeper {
         }
     }
 
-    fn has_place(&self) -> bool {
-        self.folder.total.load(Ordering::Relaxed) + self.output.len() as u64 <= self.most
+    fn has_place(&self, payload: &[u8]) -> bool {
+        self.folder.total.load(Ordering::Relaxed) + (self.output.len() + payload.len()) as u64 <= self.most
     }
 
-    fn write(&mut self) -> io::Result<Arc<Segment>> {
+    fn write(&mut self, payload: &[u8]) -> io::Result<Arc<Segment>> {
         if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= LOG_SEGMENT_BYTES as u64) {
             self.writer = None;
         }
@@ -266,12 +275,18 @@ impl Keeper {
             None => self.writer.insert(self.folder.begin()?),
         };
         writer.append(&self.output)?;
+        writer.append(payload)?;
         Ok(Arc::clone(&writer.segment))
     }
 
     fn note_error(&self, what: &str) {
         self.notices.write(notice::SPOOL, Level::Warn, Instant::now(), format_args!("--log-spool-dir: {what}"));
     }
+}
+
+/// Too long to be copied on its way to the disk.
+fn is_long(event: &Event) -> bool {
+    event.payload.len() > LOG_FLIGHT_BYTES
 }
 
 impl Entry {

@@ -122,8 +122,9 @@ impl Writer {
     /// Appends entries.
     pub(super) fn append(&mut self, entries: &[u8]) -> io::Result<()> {
         self.file.write_all(entries)?;
-        self.segment.bytes.fetch_add(entries.len() as u64, Ordering::Relaxed);
-        self.segment.total.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let bytes = entries.len() as u64;
+        self.segment.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.segment.total.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
