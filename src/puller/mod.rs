@@ -114,6 +114,7 @@ impl Puller {
             has_asked: false,
             asks_at: Instant::now(),
             is_asking: false,
+            asks_again: false,
         };
         let workers = (0..MODEL_THREADS).map(|number| {
             let (workbench, tasks, results) = (self.workbench.clone(), tasks_of.clone(), results_to.clone());

@@ -37,6 +37,8 @@ pub(super) struct Reconciler {
     pub(super) has_asked: bool,
     pub(super) asks_at: Instant,
     pub(super) is_asking: bool,
+    /// It has loaded a model since it was asked.
+    pub(super) asks_again: bool,
 }
 
 /// What a thread does.
@@ -166,6 +168,12 @@ impl Reconciler {
         match outcome {
             Outcome::Step { name, step, result } => {
                 let reason = result.as_ref().err().map(|failed| failed.reason.clone());
+                if matches!((&step, &reason), (Step::Load(_), None)) {
+                    // Only a server that has called a model ready is known to have lost it when it no longer does; one that
+                    // falls over its first request must not be asked too late.
+                    self.asks_at = now;
+                    self.asks_again = self.is_asking;
+                }
                 let has_failed = self.models.ended(&name, result, now, random::share());
                 match reason {
                     None => log::info!("model {name}: {step}"),
@@ -179,7 +187,7 @@ impl Reconciler {
             Outcome::Ready { asked, ready } => {
                 self.is_asking = false;
                 self.has_asked = true;
-                self.asks_at = now + MODELS_CHECK_INTERVAL;
+                self.asks_at = if std::mem::take(&mut self.asks_again) { now } else { now + MODELS_CHECK_INTERVAL };
                 if let Some(ready) = ready {
                     self.models.are_ready(&ready, asked);
                 }

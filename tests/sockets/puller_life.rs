@@ -24,6 +24,9 @@ fn a_new_model_is_pulled_marked_and_loaded_once() {
     let hash: String = digest(&SHA256, spec.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(fs::read_to_string(place.model("m").join(format!("SUCCESS.{hash}"))).unwrap(), spec);
     assert!(is_ready(&agent, "m") && place.hidden().is_empty());
+    // A server that loses the model from now on is known to have had it.
+    let asked = || repository.server.seen().last().is_some_and(|last| last.target() == "/v2/repository/index");
+    until("the server is asked", asked);
     assert_eq!(agent.metrics().count("model_ready{model=\"m\"}"), 1);
     assert_eq!(agent.metrics().count("models{state=\"ready\"}"), 1);
 }
