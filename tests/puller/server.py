@@ -58,5 +58,6 @@ class Files(Handler):
         if self.cuts:
             content = content[: self.cuts.pop(0)]
             self.close_connection = True
-        self.wfile.write(content)
+        # Before it is sent: who has got it may look at once.
         self.sent.append(len(content))
+        self.wfile.write(content)
