@@ -22,7 +22,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
 
 use super::list::{Spec, Version};
 
@@ -130,6 +130,8 @@ impl Disk {
     pub(super) fn place(&self, name: &str, spec: &Spec) -> io::Result<()> {
         let version = spec.version();
         let hidden = self.hidden(name, &version)?;
+        // All of it, whoever wrote it: the marker must not outlive a crash that the files do not.
+        syncfs(File::open(&hidden)?)?;
         write_marker(&hidden, spec, &version)?;
         super::injected::at("marked");
         File::create(self.aside(name, NEW))?;
