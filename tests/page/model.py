@@ -126,6 +126,23 @@ LOGGER = {
     "spool_limit_bytes": 256 * 2**20,
     "all_responses": False,
 }
+PULLER = {"config_dir": "/mnt/configs", "model_dir": "/mnt/models"}
+MODEL_STATES = ["pending", "downloading", "loading", "removing", "ready", "failed"]
+
+
+def one_model(name, state, **more):
+    """A model as `status.json` has it."""
+    return {
+        "name": name,
+        "uri": f"s3://models/{name}",
+        "state": state,
+        "reason": None,
+        "next_try_seconds": None,
+        "failures": 0,
+        "downloaded_bytes": None,
+        "size_bytes": None,
+        **more,
+    }
 
 
 @dataclass
@@ -137,6 +154,9 @@ class Agent:
     levels: dict = field(default_factory=dict)
     batcher: dict | None = None
     logger: dict | None = None
+    # What the puller has, or a function of the second; `None`: there is no puller.
+    models: list | None = None
+    list_failure: str | None = None
     host: str | None = "iris-predictor-7d9f8"
     version: str = "0.1.0"
     state: str = "serving"
@@ -147,7 +167,10 @@ class Agent:
 
     def document(self, second):
         started = TIME - STARTED_BEFORE if self.restarted is None else TIME + self.restarted
+        models = at(self.models, second)
+        of_puller = {} if models is None else {"models": {"models": models, "list_failure": self.list_failure}}
         return {
+            **of_puller,
             "name": "kserve-agent",
             "version": self.version,
             "target": "x86_64-linux-gnu",
@@ -163,6 +186,7 @@ class Agent:
                 "pinned": False,
                 "batcher": self.batcher,
                 "logger": self.logger,
+                "puller": None if models is None else PULLER,
             },
             "families": [*self._families(second, TIME + second - started), *self.more],
         }
@@ -178,6 +202,10 @@ class Agent:
             if self._has(name):
                 level = at(self.levels.get(name, usual), second)
                 yield family(name, "gauge", [{"labels": {}, "value": level}])
+        if self.models is not None:
+            states = [model["state"] for model in at(self.models, second)]
+            counts = [{"labels": {"state": state}, "value": states.count(state)} for state in MODEL_STATES]
+            yield family("kserve_agent_models", "gauge", counts)
 
     def _has(self, name):
         if name.startswith("kserve_logger_spool"):

@@ -3,7 +3,7 @@
 import math
 
 import model
-from model import Agent
+from model import Agent, one_model
 
 
 def busy(**changes):
@@ -71,6 +71,33 @@ def logging_payloads(**changes):
         "logger": model.LOGGER,
         **changes,
     })  # fmt: skip
+
+
+def pulling(**changes):
+    """A dozen models: most come within three minutes, one can't, and one has a long way to go."""
+    size = 14 * 2**30
+
+    def small(second, number):
+        if second > 15 * number:
+            return {"state": "ready"}
+        if second > 12 * number:
+            return {"state": "downloading", "downloaded_bytes": 3 * 2**20, "size_bytes": 4 * 2**20}
+        return {"state": "pending"}
+
+    def models(second):
+        coming = [one_model(f"iris-{number}", **small(second, number)) for number in range(10)]
+        reason = "s3://models/gone: status 404: NoSuchKey: The specified key does not exist."
+        return [
+            *coming,
+            one_model("gone", "failed", reason=reason, next_try_seconds=41.5, failures=9),
+            one_model("llama-3-8b", "downloading", downloaded_bytes=second * 40 * 2**20, size_bytes=size),
+            one_model("unknown-size", "downloading", downloaded_bytes=second * 2**20),
+            one_model("large", "loading"),
+            one_model("old", "removing", uri=None),
+        ]
+
+    list_failure = 'entry 3: the name "../up" begins with a dot'
+    return busy(**{"models": models, "list_failure": list_failure, **changes})
 
 
 def growth():

@@ -23,7 +23,7 @@ def take(page, name, width, scheme):
     page.picture(FOLDER / f"{name}-{width}-{scheme}.png")
 
 
-@pytest.mark.parametrize("scene", [scenes.busy, scenes.batching, scenes.logging_payloads])
+@pytest.mark.parametrize("scene", [scenes.busy, scenes.batching, scenes.logging_payloads, scenes.pulling])
 def test_at_work(after, scene):
     page = after(MINUTES_5, scene(), step=3)
     for width, scheme in SIZES_AND_SCHEMES:

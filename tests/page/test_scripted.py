@@ -6,7 +6,7 @@ import re
 import model
 import pytest
 from conftest import shown
-from model import BATCHER, LOGGER, Agent
+from model import BATCHER, LOGGER, Agent, one_model
 from reader import Reader, banner, plain
 
 HOSTILE = "<img src=x onerror=\"alert('1')\"></style><script>alert(2)</script>&lt;"
@@ -205,6 +205,74 @@ def test_a_payload_log_in_memory_has_nothing_of_the_disk(after):
     reader = Reader(after(5, logging_payloads(logger={**LOGGER, "spool_dir": None})))
     assert "no spool" in reader.text()
     assert "disk" not in reader.panel("Events waiting") + reader.panel("Not delivered")
+
+
+# No cell of the models' table reaches into another, or out of it.
+INSIDE = """[...document.querySelectorAll("table.models *")].every((each) => each.scrollWidth <= each.clientWidth + 1 ||
+  getComputedStyle(each).display === "inline") && document.documentElement.scrollWidth <= innerWidth"""
+EACH_STATE = [
+    one_model("a-ready", "ready"),
+    one_model("b-pending", "pending"),
+    one_model("c-loading", "loading"),
+    one_model("d-known", "downloading", downloaded_bytes=3 * 2**20, size_bytes=4 * 2**20),
+    one_model("e-unknown", "downloading", downloaded_bytes=5 * 2**20),
+    one_model("f-removing", "removing", uri=None),
+    one_model("g-failed", "failed", reason="model server: status 500: no", next_try_seconds=41.5),
+    one_model("h-due", "failed", reason="no such bucket", next_try_seconds=0.0),
+]
+
+
+def test_models_are_listed_with_those_first_that_need_a_look(after):
+    page = after(5, steady(models=EACH_STATE))
+    reader = Reader(page)
+    assert reader.rows("What they are doing") == [
+        ["g-failedmodel server: status 500: no", "failed", "again in 41.5 s"],
+        ["h-dueno such bucket", "failed", "again in 0 s"],
+        ["f-removing", "removing", ""],
+        ["d-known", "downloading", "75 % of 4 MiB"],
+        ["e-unknown", "downloading", "5 MiB"],
+        ["c-loading", "loading", ""],
+        ["b-pending", "pending", ""],
+        ["a-ready", "ready", ""],
+    ]
+    assert reader.legend("Models") == {
+        "failed": "2", "removing": "1", "downloading": "2", "loading": "1", "pending": "1", "ready": "1",
+    }  # fmt: skip
+    assert "list in /mnt/configs, models in /mnt/models" in reader.text()
+    assert page.run(INSIDE)
+    assert "not followed" not in reader.text()
+
+
+def test_of_many_models_the_urgent_ones_are_shown_and_the_others_counted(after):
+    many = [one_model(f"m{number}", "ready") for number in range(498)]
+    many[300:300] = [one_model("late", "loading"), one_model("bad", "failed", reason="no")]
+    reader = Reader(after(5, steady(models=many, list_failure="entry 7: the name is empty")))
+    rows = reader.rows("What they are doing")
+    assert [row[0] for row in rows[:3]] == ["badno", "late", "m0"]
+    assert len(rows) == 20
+    assert "480 more in status.json" in reader.panel("What they are doing")
+    assert "The list is not followed: entry 7: the name is empty" in reader.panel("What they are doing")
+    assert reader.legend("Models")["ready"] == "498"
+
+
+def test_a_puller_without_models_says_so(after):
+    reader = Reader(after(5, steady(models=[])))
+    assert "No models." in reader.panel("What they are doing")
+
+
+def test_a_models_name_and_reason_are_no_markup(after):
+    hostile = [
+        one_model(HOSTILE, "failed", reason=HOSTILE, next_try_seconds=1),
+        one_model("odd", HOSTILE, next_try_seconds="soon", downloaded_bytes=HOSTILE),
+        one_model("long " * 60, "failed", reason="x" * 500),
+    ]
+    page = after(3, steady(models=hostile, list_failure=HOSTILE))
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert page.run("document.scripts.length") == 1
+    assert Reader(page).text().count(HOSTILE) == 4
+    for width in (1280, 360):
+        page.resize(width)
+        page.wait(INSIDE)
 
 
 def test_without_batcher_and_payload_log_there_is_nothing_of_them(after):
