@@ -1,7 +1,7 @@
 """The agent's metrics as Prometheus' own client library reads them: each is in the README's table, and
 each of them moves (SPEC O1).
 
-Not here: what makes the payload log's move (`log_scenes`).
+Not here: what makes the payload log's move (`log_scenes`) and the puller's (`model_list`).
 """
 
 import http.client
@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 import log_scenes
+import model_list
 import pytest
 from conftest import exchange
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -31,9 +32,24 @@ LOG_URL = "--log-url=http://127.0.0.1:9/"
 
 
 @pytest.fixture
-def everything(tmp_path):
+def place(tmp_path):
+    place = model_list.Place(tmp_path)
+    place.list()
+    return place
+
+
+@pytest.fixture
+def repository(http_server):
+    """The port of a server for models."""
+    model_list.Repository.over.clear()
+    yield http_server(model_list.Repository)
+    model_list.Repository.over.set()
+
+
+@pytest.fixture
+def everything(tmp_path, place):
     """Flags that turn on all parts that have metrics."""
-    return ["--enable-batcher", LOG_URL, f"--log-spool-dir={tmp_path}"]
+    return ["--enable-batcher", LOG_URL, f"--log-spool-dir={tmp_path / 'spool'}", *place.flags()]
 
 
 def documented():
@@ -102,8 +118,10 @@ def test_both_formats_parse_and_say_the_same(watched, everything, all_parts):
         assert {s.name for s in family.samples} == {s.name for s in other.samples}
 
 
-def test_the_readme_has_each_metric_with_its_type_and_labels(watched, everything):
-    _, port = watched(*everything)
+def test_the_readme_has_each_metric_with_its_type_and_labels(watched, everything, place, repository):
+    one, port = watched(*everything, server=repository)
+    # What is said of a model is there when there is one.
+    model_list.troubles(place, repository)(one, lambda: values(port))
     rows = documented()
     families = {full_name(f): f for f in scrape(port)}
     assert families.keys() == rows.keys()
@@ -137,7 +155,7 @@ def test_histograms_are_what_prometheus_expects(watched):
 
 # A call that is under way is seen only if it takes its time.
 @pytest.mark.parametrize("example_server", [200], indirect=True)
-def test_every_metric_moves(watched, example_server, tmp_path):
+def test_every_metric_moves(watched, example_server, tmp_path, place, repository):
     """One agent for each kind of trouble; what none of them moves would be there for nothing."""
     moved = set()
 
@@ -162,6 +180,7 @@ def test_every_metric_moves(watched, example_server, tmp_path):
     run(watched(server=reserve_port()), unreachable)
     run(watched(server=server_that_hangs_up()), retries)
     run(watched("--drain-period=60s"), drains)
+    run(watched(*place.flags(), server=repository), model_list.troubles(place, repository))
     log_scenes.play(lambda provoke, *flags, **server: run(watched(*flags, **server), provoke), example_server, tmp_path)
 
     names = {name for name, *_ in moved}

@@ -9,46 +9,11 @@ from pathlib import Path
 
 import pytest
 from agents import STOP_DEADLINE, exchange
+from model_list import Place
 from support import Process, accepts, reserve_port, wait_until
 
 HERE = Path(__file__).parent
 INPUT = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "INT64", "data": [1]}]})
-
-
-class Place:
-    """Folders of one agent and one server, and the list of models."""
-
-    def __init__(self, root):
-        self.root = root
-        self.sources, self.configs, self.models = (root / name for name in ["sources", "configs", "models"])
-        for folder in (self.sources, self.configs, self.models):
-            folder.mkdir()
-        self._lists = 0
-
-    def flags(self):
-        return ["--enable-puller", f"--config-dir={self.configs}", f"--model-dir={self.models}"]
-
-    def list(self, **numbers):
-        """The models by name, each with its number, as a ConfigMap's volume shows a change."""
-        self._lists += 1
-        data = self.configs / f"..data_{self._lists}"
-        data.mkdir()
-        entries = [{"modelName": name, "modelSpec": self._spec(name, number)} for name, number in numbers.items()]
-        (data / "models.json").write_text(json.dumps(entries))
-        link = self.configs / "..data_tmp"
-        link.symlink_to(data.name)
-        link.rename(self.configs / "..data")
-        file = self.configs / "models.json"
-        if not file.is_symlink():
-            file.symlink_to("..data/models.json")
-
-    def _spec(self, name, number):
-        source = self.sources / f"{name}-{number}"
-        source.mkdir(exist_ok=True)
-        settings = {"name": name, "implementation": "mlserver_repository.Number", "parameters": {"uri": "./number"}}
-        (source / "model-settings.json").write_text(json.dumps(settings))
-        (source / "number").write_text(str(number))
-        return {"storageUri": f"file://{source}", "framework": "sklearn", "memory": "1Gi"}
 
 
 @pytest.fixture
