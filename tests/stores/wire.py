@@ -16,7 +16,8 @@ class Wire:
         self.sent = 0  # Bytes to the client, heads and all.
         self.ranges = []  # Asked for, in bytes: (start, end).
         self.cuts = 0
-        self.cut_after = lambda: None  # Of each connection: bytes to the client, after which it is cut.
+        # Of each connection, from the first range that is asked for on it: bytes to the client, after which it is cut.
+        self.cut_after = lambda: None
         self.pause = 0  # Seconds between two pieces of 64 KiB.
         self.change = None  # Bytes that arrive as others: (those, these).
         self.held_from = None  # Ranges that start at this byte or later are not passed on, until `release`.
@@ -45,16 +46,19 @@ class Wire:
             while True:
                 client, _ = self._listener.accept()
                 store = socket.create_connection(("127.0.0.1", self.upstream))
-                threading.Thread(target=self._requests, args=(client, store), daemon=True).start()
-                threading.Thread(target=self._answers, args=(client, store, self.cut_after()), daemon=True).start()
+                left = []
+                for serve in [self._requests, self._answers]:
+                    threading.Thread(target=serve, args=(client, store, left), daemon=True).start()
 
-    def _requests(self, client, store):
+    def _requests(self, client, store, left):
         """None of them has a body."""
         with suppress(OSError):
             lines = client.makefile("rb")
             while head := b"".join(iter(lines.readline, b"\r\n")):
                 if asked := re.search(rb"(?i)^(?:x-ms-)?range: bytes=(\d+)-(\d+)", head, re.M):
                     self.ranges.append((int(asked[1]), int(asked[2]) + 1))
+                    if not left:
+                        left.append(self.cut_after())
                     if self.held_from is not None and int(asked[1]) >= self.held_from:
                         self._released.wait()
                 store.sendall(head + b"\r\n")
@@ -64,14 +68,14 @@ class Wire:
     def _answers(self, client, store, left):
         with suppress(OSError), client, store:
             while piece := store.recv(64 * 1024):
-                cut = left is not None and len(piece) >= left
-                piece = piece[:left] if cut else piece
+                cut = any(most is not None and len(piece) >= most for most in left)
+                piece = piece[: left[0]] if cut else piece
                 client.sendall(piece.replace(*self.change) if self.change else piece)
                 with self._lock:
                     self.sent += len(piece)
                     self.cuts += cut
-                if left is not None:
-                    left -= len(piece)
+                if left and left[0] is not None:
+                    left[0] -= len(piece)
                 if cut:
                     # What was sent arrives, as a reset would not let it.
                     client.shutdown(socket.SHUT_RDWR)
