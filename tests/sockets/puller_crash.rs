@@ -35,7 +35,9 @@ fn a_model_that_left_the_list_meanwhile_is_removed_at_the_start() {
     fs::create_dir(place.model("mine")).unwrap();
     fs::write(place.model("file"), "mine").unwrap();
     place.list(&[("n", &uri)]);
-    let _agent = place.agent(&repository).start();
+    let agent = place.agent(&repository).start();
+    // The port alone may be another process's, which took it while the first round was under way.
+    until("it serves", || agent.log().contains("serving on port"));
     assert_eq!(place.on_disk(), ["file", "mine", "n"]);
     assert_eq!(repository.told()[2..], ["unload m"]);
     assert!(place.hidden().is_empty());
@@ -47,7 +49,9 @@ fn a_model_that_changed_meanwhile_is_replaced_at_the_start() {
     place.list(&[("m", &place.source("one", "one"))]);
     drop(place.agent(&repository).start());
     place.list(&[("m", &place.source("two", "two"))]);
-    let _agent = place.agent(&repository).start();
+    let agent = place.agent(&repository).start();
+    // The port alone may be another process's, which took it while the first round was under way.
+    until("it serves", || agent.log().contains("serving on port"));
     assert_eq!(place.whole("m").as_deref(), Some("two"));
     assert_eq!(repository.told(), ["load m", "load m"]);
 }
@@ -72,7 +76,9 @@ fn assert_survives(step: &str, before: Option<&str>, after: Option<&str>) {
     let left = place.whole("m");
     assert!([before, after].contains(&left.as_deref()), "{step}: {left:?}");
     let told = repository.told().len();
-    let _agent = place.agent(&repository).start();
+    let agent = place.agent(&repository).start();
+    // The port alone may be another process's, which took it while the first round was under way.
+    until("it serves", || agent.log().contains("serving on port"));
     assert_eq!(place.whole("m").as_deref(), after, "{step}");
     assert_eq!(place.hidden(), Vec::<String>::new(), "{step}");
     // The server has what lies there, though it has the name from before.
@@ -124,7 +130,9 @@ fn a_kill_at_any_moment_leaves_whole_models() {
             place.whole(name);
         }
     }
-    let _agent = place.agent(&repository).start();
+    let agent = place.agent(&repository).start();
+    // The port alone may be another process's, which took it while the first round was under way.
+    until("it serves", || agent.log().contains("serving on port"));
     let there: Vec<(&str, String)> = names.iter().filter_map(|name| Some((&**name, place.whole(name)?))).collect();
     let wanted: Vec<(&str, String)> = wanted.iter().map(|(name, (text, _))| (*name, (*text).to_owned())).collect();
     assert_eq!(there, wanted);
