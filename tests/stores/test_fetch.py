@@ -235,7 +235,8 @@ def test_an_object_that_is_replaced_meanwhile_comes_as_it_is_now_and_the_others_
     assert program.returncode == 0, errors
     assert output == f"{model.size} of {model.size} bytes\n".encode()
     model.check()
-    assert model.wire.sent < 3 * PIECE + 5 * MEBI + 12 * OVERHEAD
+    # A store that sends the other version, instead of refusing, has filled buffers with it.
+    assert model.wire.sent < 3 * PIECE + 5 * MEBI + 8 * MEBI
 
 
 def test_an_object_that_was_replaced_between_two_attempts_comes_anew(model):

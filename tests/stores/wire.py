@@ -54,14 +54,14 @@ class Wire:
         """None of them has a body."""
         with suppress(OSError):
             lines = client.makefile("rb")
-            while head := b"".join(iter(lines.readline, b"\r\n")):
+            while head := head_of(lines):
                 if asked := re.search(rb"(?i)^(?:x-ms-)?range: bytes=(\d+)-(\d+)", head, re.M):
                     self.ranges.append((int(asked[1]), int(asked[2]) + 1))
                     if not left:
                         left.append(self.cut_after())
                     if self.held_from is not None and int(asked[1]) >= self.held_from:
                         self._released.wait()
-                store.sendall(head + b"\r\n")
+                store.sendall(head)
         with suppress(OSError):
             store.shutdown(socket.SHUT_RDWR)
 
@@ -84,6 +84,16 @@ class Wire:
                 if self.pause:
                     time.sleep(self.pause)
             client.shutdown(socket.SHUT_RDWR)
+
+
+def head_of(lines):
+    """With its empty line; nothing when there is no further one."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        if not (line := lines.readline()):
+            return b""
+        head += line
+    return head
 
 
 def random_cuts(seed, least, most):
