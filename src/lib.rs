@@ -33,7 +33,7 @@
 //! | `marshaller` | 0 or 1 | the loopback service of `--log-marshaller-port` | its connections | main |
 //! | `log-spool` | 0 or 1 | the segments of `--log-spool-dir` | events on their way to the couriers | the workers are gone |
 //! | `puller` | 0 or 1 | what is known of every model | changes of the list from `watch`, results of the steps | with the process |
-//! | `pull-N` | 0 or 4 | one step for one model | steps | with the process |
+//! | `pull-N` | 0 or 7 | one step for one model | steps | with the process |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!
 //! A worker blocks in one place, its poll, and shares nothing on the request path: no lock, no channel between two

@@ -15,8 +15,12 @@ pub const MODEL_NAME_BYTES: usize = 200;
 /// that was started anew knows no models.
 pub const MODELS_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Operations at once: one model's download has threads of its own, and a model server loads one after the other.
-pub const MODEL_THREADS: usize = 4;
+/// Downloads at once; each has threads of its own besides.
+pub const MODEL_DOWNLOADS: usize = 4;
+
+/// Loads, unloads and removals at once, beside the downloads, which may take hours: a model server loads one after the
+/// other, and a removal must not wait for it.
+pub const MODEL_CALLS: usize = 2;
 
 /// Wait before a failed operation is tried again; it doubles with every failure.
 pub const MODEL_RETRY_FIRST: Duration = Duration::from_secs(1);

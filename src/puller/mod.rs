@@ -61,7 +61,7 @@ use self::source::{Progress, Stop};
 use self::view::Views;
 use self::watch::Watch;
 use self::work::Workbench;
-use crate::config::{MODEL_THREADS, PullerConfig};
+use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, PullerConfig};
 use crate::ops::metrics::family::Source;
 use crate::storage::Failure;
 
@@ -116,7 +116,8 @@ impl Puller {
             is_asking: false,
             asks_again: false,
         };
-        let workers = (0..MODEL_THREADS).map(|number| {
+        // One for the question what the server has.
+        let workers = (0..=MODEL_DOWNLOADS + MODEL_CALLS).map(|number| {
             let (workbench, tasks, results) = (self.workbench.clone(), tasks_of.clone(), results_to.clone());
             Task::new(&format!("pull-{number}"), move || work(&workbench, &tasks, &results))
         });

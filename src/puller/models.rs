@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use super::list::{Spec, Version};
 use super::plan::{Facts, Server, Step};
 use super::source::{Progress, Stop};
-use crate::config::{MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST, MODEL_THREADS};
+use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST};
 
 /// The models that are wanted, there, or on their way out.
 #[derive(Default)]
@@ -106,14 +106,12 @@ impl Models {
 
     /// The next step that can be done now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Order> {
-        if self.is_busy() {
-            return None;
-        }
+        let has_thread = self.has_thread();
         // Those that have failed come behind all others, so that none waits for one that fails again and again.
         let is_due =
             |model: &Model| model.running.is_none() && model.failure.as_ref().is_none_or(|failure| failure.due <= now);
         let name = |is_first: bool| {
-            let mut due = self.models.iter().filter(|(_, model)| is_due(model) && model.facts.next().is_some());
+            let mut due = self.models.iter().filter(|(_, model)| is_due(model) && has_thread(model));
             due.find(|(_, model)| model.failure.is_none() == is_first).map(|(name, _)| name.clone())
         };
         let name = name(true).or_else(|| name(false))?;
@@ -127,10 +125,8 @@ impl Models {
 
     /// When the next failed step is due; `None`: not before something else has happened.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if self.is_busy() {
-            return None;
-        }
-        let waiting = self.models.values().filter(|model| model.running.is_none() && model.facts.next().is_some());
+        let has_thread = self.has_thread();
+        let waiting = self.models.values().filter(|model| model.running.is_none() && has_thread(model));
         waiting.filter_map(|model| model.failure.as_ref()).map(|failure| failure.due).min()
     }
 
@@ -195,9 +191,18 @@ impl Models {
         self.models.iter().map(|(name, model)| (&**name, model))
     }
 
-    /// Every thread has a step.
-    fn is_busy(&self) -> bool {
-        self.models.values().filter(|model| model.running.is_some()).count() >= MODEL_THREADS
+    /// Whether there is a thread for a model's next step.
+    fn has_thread(&self) -> impl Fn(&Model) -> bool + use<> {
+        let running = |is_pull: bool| {
+            let steps = self.models.values().filter_map(|model| model.running.as_ref());
+            steps.filter(|running| matches!(running.step, Step::Pull(_)) == is_pull).count()
+        };
+        let (has_download, has_call) = (running(true) < MODEL_DOWNLOADS, running(false) < MODEL_CALLS);
+        move |model| match model.facts.next() {
+            Some(Step::Pull(_)) => has_download,
+            Some(_) => has_call,
+            None => false,
+        }
     }
 
     fn forget(&mut self) {
