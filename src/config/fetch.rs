@@ -1,14 +1,15 @@
 //! The limits of fetching a model from an object store (SPEC M6–M8).
 
-/// Connections that one model is fetched by at once: a store gives one of them 50 to 100 MB/s, and more of them on the
-/// loopback only took processor time from the model server.
+/// Connections that one model is fetched by at once: stores limit each of them. On the loopback, where nothing does, one to
+/// eight took the same time within noise (`benches/fetch`), so there are no more than a model server next door can spare.
 pub const FETCH_THREADS: usize = 4;
 
 /// Bytes of a piece of a large file: few enough that all threads end at about the same time and little is lost by a
 /// kill, many enough that a request is nothing beside it.
 pub const FETCH_PIECE_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Bytes that are read at once: as many as the client's own buffer has, so that it is emptied by one call.
+/// Bytes that are read at once, by each connection. A quarter or four times as many made no difference that could be
+/// measured.
 pub const FETCH_READ_BYTES: usize = 128 * 1024;
 
 /// Files of one model. Large ones have some hundreds; what is known of each stays in memory while they are fetched.
