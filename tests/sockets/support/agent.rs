@@ -1,10 +1,10 @@
 //! The agent as a child process: started on a free port, watched, and never left behind.
 
-use std::io::{BufRead, BufReader};
+use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,7 +19,7 @@ pub(crate) struct Agent {
     pub(crate) metrics_port: u16,
     /// Where its status page is, if it was told to have one.
     pub(crate) admin_port: u16,
-    log: Arc<Mutex<String>>,
+    log: File,
 }
 
 /// How an agent is to be started.
@@ -97,7 +97,10 @@ impl Agent {
 
     /// What it has written to standard error.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        let mut bytes = vec![0; usize::try_from(self.log.metadata().unwrap().len()).unwrap()];
+        // The agent's end of the file is at its place, and stays there.
+        self.log.read_exact_at(&mut bytes, 0).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 }
 
@@ -179,18 +182,20 @@ impl Setup {
         let [metrics_port, admin_port] = if self.is_watched { [free_port(), free_port()] } else { [0; 2] };
         command.args([format!("--metrics-port={metrics_port}"), format!("--admin-port={admin_port}")]);
         command.args(&self.flags);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = lines.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        let log = nameless_file();
+        let child = command.stdin(Stdio::null()).stderr(log.try_clone().unwrap()).spawn().unwrap();
         Agent { child, port, metrics_port, admin_port, log }
     }
+}
+
+/// A file for what a child writes: it is there when the child has written it, without a thread that reads a pipe.
+fn nameless_file() -> File {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("kserve-agent-log-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    let file = OpenOptions::new().create_new(true).read(true).append(true).open(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    file
 }
 
 /// A port that nobody listens on, and that no other test of this process gets.
