@@ -17,9 +17,10 @@ use log::{info, warn};
 use ureq::http::{Request, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs as Addresses, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, config::Config, tls::TlsConfig};
+use ureq::{Agent, config::Config};
 
 use super::grpc_health::{HealthError, USER_AGENT, check as grpc};
+use super::tls::unverified;
 use crate::config::{Check, Probe};
 
 /// Answers the requests in `inbox` until all its senders are gone; `answer` gets each, and whether all `probes` passed.
@@ -188,7 +189,7 @@ fn agent(limit: Duration) -> Agent {
         .accept_encoding("")
         .user_agent(USER_AGENT)
         .timeout_global(Some(limit))
-        .tls_config(TlsConfig::builder().disable_verification(true).build()) // As the kubelet.
+        .tls_config(unverified()) // As the kubelet.
         .build();
     Agent::with_parts(config, DefaultConnector::default(), Lookup)
 }

@@ -29,15 +29,25 @@ pub(crate) enum Roots {
 /// TLS with these roots, for ureq. The error says where there are none: only who will use TLS should ask, since an image
 /// without authorities is no fault before.
 pub(crate) fn tls(roots: &Roots) -> Result<TlsConfig, String> {
-    let with_ring = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
-    let Some(trusted) = trusted(roots)? else { return Ok(with_ring.disable_verification(true).build()) };
+    let Some(trusted) = trusted(roots)? else { return Ok(unverified()) };
     let trusted = trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-    Ok(with_ring.root_certs(RootCerts::Specific(Arc::new(trusted))).build())
+    let roots = RootCerts::Specific(Arc::new(trusted));
+    Ok(TlsConfig::builder().unversioned_rustls_crypto_provider(provider()).root_certs(roots).build())
+}
+
+/// TLS that takes whoever answers for the server, for ureq.
+pub(crate) fn unverified() -> TlsConfig {
+    TlsConfig::builder().unversioned_rustls_crypto_provider(provider()).disable_verification(true).build()
+}
+
+/// ureq brings none by itself here.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
 /// The same for who keeps connections of its own.
 pub(crate) fn client(roots: &Roots) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
     let builder = match trusted(roots)? {

@@ -31,7 +31,9 @@ def _load(name, path):
 
 
 # How processes are started and waited for, and servers and requests, is as in the tests with real parts.
+sys.path.append(str(HERE.parent / "real"))
 real = _load("real", HERE.parent / "real" / "conftest.py")
+agents, support = sys.modules["agents"], sys.modules["support"]
 http_server = real.http_server
 
 
@@ -102,7 +104,7 @@ def process_status(pid):
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
-class Contained(real.Agent):
+class Contained(agents.Agent):
     """The agent as process 1 of a container."""
 
     def __init__(self, tree, arguments, *, port, uid=NONROOT, network="host", env=None):
@@ -110,7 +112,7 @@ class Contained(real.Agent):
         unshare = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]
         if network == "own":
             unshare.append("--net")
-        real.Process.__init__(
+        support.Process.__init__(
             self,
             [*unshare, sys.executable, HERE / "jail.py", tree, uid, network, "/kserve-agent", *arguments],
             {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt", **(env or {}), "PATH": os.environ["PATH"]},
@@ -131,26 +133,26 @@ class Contained(real.Agent):
 @pytest.fixture
 def contain(tmp_path):
     """`contain(tree, *flags, component_port=…, uid=…, network=…, env=…, etc={name: text})` runs the agent."""
-    agents = []
+    started = []
 
     def start(tree, *flags, component_port, etc=None, port=None, **options):
         if etc:  # What Kubernetes mounts there.
-            own = tmp_path / f"tree-{len(agents)}"
+            own = tmp_path / f"tree-{len(started)}"
             subprocess.run(["cp", "--archive", tree, own], check=True)
             for name, text in etc.items():
                 (own / "etc").mkdir(exist_ok=True)
                 (own / "etc" / name).write_text(text)
             tree = own
-        port = port or real.reserve_port()
+        port = port or support.reserve_port()
         arguments = [f"--port={port}", f"--component-port={component_port}", *flags]
-        agents.append(Contained(tree, arguments, port=port, **options))
-        return agents[-1]
+        started.append(Contained(tree, arguments, port=port, **options))
+        return started[-1]
 
     yield start
-    for one in agents:
+    for one in started:
         if one.running():
             one.signal(signal.SIGKILL)
-        one.wait(real.STOP_DEADLINE)
+        one.wait(agents.STOP_DEADLINE)
         print(one.output())  # Shown by pytest when the test has failed.
 
 

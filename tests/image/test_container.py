@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import support
 from builder import NAME
-from conftest import ANY_USER, NONROOT, process_status, real
+from conftest import ANY_USER, NONROOT, process_status
 
 LOCKED_DOWN = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none", "--ulimit=host")
 SERVER = """
@@ -32,7 +33,7 @@ def ask_through(agent_pid, component_port, folder):
     inside = ["nsenter", f"--target={agent_pid}", "--net", sys.executable, "-c"]
     with subprocess.Popen([*inside, SERVER.format(component_port)], cwd=folder, stderr=subprocess.DEVNULL) as server:
         try:
-            client = subprocess.run([*inside, CLIENT], capture_output=True, timeout=real.DEADLINE, check=True)
+            client = subprocess.run([*inside, CLIENT], capture_output=True, timeout=support.DEADLINE, check=True)
         finally:
             server.kill()
     return int(client.stdout)
@@ -83,7 +84,7 @@ def test_a_container_that_may_do_nothing_serves_and_drains(podman, tmp_path, use
     flags = ("--port=9081", "--component-port=8080", "--drain-period=0s")
     container = podman("run", "--detach", *LOCKED_DOWN, *as_user, NAME, *flags)
     pid = int(podman("inspect", "--format={{.State.Pid}}", container))
-    real.wait_until(lambda: "serving on port 9081" in podman("logs", container), "start of the container")
+    support.wait_until(lambda: "serving on port 9081" in podman("logs", container), "start of the container")
 
     assert ask_through(pid, 8080, tmp_path) == 200
     facts = process_status(pid)
