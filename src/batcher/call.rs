@@ -20,6 +20,7 @@ use super::line::Line;
 use super::metrics::CallMetrics;
 use super::transport::WireConnector;
 use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
+use crate::ops::client;
 use crate::ops::limits::is_exhausted;
 use crate::ops::random;
 
@@ -50,13 +51,8 @@ pub(super) struct Call<'c> {
 impl Client {
     /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
     pub(super) fn new(server: SocketAddr, timeout: Option<Duration>, metrics: Arc<CallMetrics>) -> Self {
-        let config = Config::builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
+        let config = client::config()
             .accept("")
-            .accept_encoding("")
             .user_agent("")
             .timeout_connect(Some(CONNECT_TIMEOUT))
             // A server that takes no bytes does not answer either.

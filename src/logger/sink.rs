@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use ureq::http::Uri;
 
@@ -95,30 +96,10 @@ fn roots(config: &LoggerConfig) -> Roots {
 /// RFC 7617, of `user:password` percent-encoded.
 pub(super) fn basic(pair: &str) -> String {
     let (user, password) = pair.split_once(':').unwrap_or((pair, ""));
-    let mut secret = unescaped(user);
+    let mut secret: Vec<u8> = percent_decode_str(user).collect();
     secret.push(b':');
-    secret.extend(unescaped(password));
+    secret.extend(percent_decode_str(password));
     format!("Basic {}", STANDARD.encode(secret))
-}
-
-/// The bytes that percent-encoded text stands for.
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend_from_slice(&part.as_bytes()[2..]);
-            }
-            None => {
-                bytes.push(b'%');
-                bytes.extend_from_slice(part.as_bytes());
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod build;
+pub(crate) mod client;
 mod grpc_health;
 pub(crate) mod limits;
 pub(crate) mod metrics;

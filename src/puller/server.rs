@@ -9,11 +9,11 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::Agent;
-use ureq::config::Config;
 use ureq::http::Request;
 
 use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, MODEL_ANSWER_BYTES, MODEL_INDEX_TIMEOUT, MODEL_LOAD_TIMEOUT};
 use crate::ops::build::{NAME, VERSION};
+use crate::ops::client;
 
 /// A client of the model server's repository.
 #[derive(Debug, Clone)]
@@ -37,13 +37,8 @@ const SAID: usize = 200;
 
 impl Repository {
     pub(super) fn new(port: NonZeroU16) -> Self {
-        let config = Config::builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
+        let config = client::config()
             .accept("")
-            .accept_encoding("")
             .user_agent(format!("{NAME}/{VERSION}"))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_response_header_size(HEAD_BYTES)

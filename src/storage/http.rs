@@ -19,6 +19,7 @@ use super::failure::Failure;
 use crate::config::{
     STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT, STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_STALL_TIMEOUT,
 };
+use crate::ops::client;
 use crate::ops::tls::{self, Roots};
 
 /// A client with its connections.
@@ -37,13 +38,8 @@ impl Http {
     fn with_limit(stall: Duration, roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
         let uses_tls = addresses.iter().any(|address| address.starts_with("https:"));
         let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
-        let config = Agent::config_builder()
-            .proxy(None)
+        let config = client::config()
             .tls_config(tls)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .accept_encoding("")
             .user_agent(USER_AGENT)
             .timeout_connect(Some(STORE_CONNECT_TIMEOUT))
             .timeout_per_read(Some(stall))

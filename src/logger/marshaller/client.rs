@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use ureq::Agent;
-use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{HeaderValue, Request, Uri};
 use ureq::tls::TlsConfig;
@@ -20,6 +19,7 @@ use crate::logger::record::Record;
 use crate::logger::retry::Verdict;
 use crate::logger::sink::basic;
 use crate::ops::build::{NAME, VERSION};
+use crate::ops::client;
 
 /// A client of the service.
 pub(crate) struct Client {
@@ -96,13 +96,8 @@ impl Client {
 
 /// ureq with its own ideas turned off: no proxy from the environment, no redirects, no fields that nobody asked for.
 fn agent(limit: Duration, tls: Option<&TlsConfig>) -> Agent {
-    let config = Config::builder()
-        .proxy(None)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
+    let config = client::config()
         .accept("")
-        .accept_encoding("")
         .user_agent(format!("{NAME}/{VERSION}"))
         .timeout_connect(Some(CONNECT_TIMEOUT.min(limit)))
         .timeout_global(Some(limit))
