@@ -181,13 +181,30 @@ impl Line {
         let room = &mut self.input[length..];
         let count = match &mut self.stream {
             Stream::Plain(timed) => timed.read(room),
-            Stream::Tls(stream) => stream.read(room),
+            Stream::Tls(stream) => read_tls(stream, room),
         };
         self.input.truncate(length + *count.as_ref().unwrap_or(&0));
         match count? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "the sink has closed the connection")),
             _ => Ok(()),
         }
+    }
+}
+
+/// Reads what has come, and unlike rustls' stream does not first send what is left to be sent: a sink that refuses an event
+/// before it has all of it may take no more.
+fn read_tls(
+    StreamOwned { conn, sock }: &mut StreamOwned<ClientConnection, Timed>,
+    room: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        match conn.reader().read(room) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+        // The end of the connection is what the reader says next.
+        conn.read_tls(sock)?;
+        conn.process_new_packets().map_err(io::Error::other)?;
     }
 }
 

@@ -132,6 +132,21 @@ fn a_mounted_authority_is_the_only_one() {
 }
 
 #[test]
+fn a_refusal_before_the_end_of_an_event_is_heard_over_tls() {
+    let Some((right, _, sink)) = authorities("early") else { return };
+    let server = Server::good();
+    let flags = [REQUESTS_ONLY, "--workers=1"];
+    let agent = trusting(setup(&server, &sink.flag()).flags(&flags), &right).start();
+    // More than both ends' sockets hold.
+    assert_eq!(agent.ask(post(&"x".repeat(24 << 20))).status(), 200);
+    until("the long one is decided", || Books::of(&agent).failed == 1);
+    assert!(agent.log().contains("status 413"), "{}", agent.log());
+    assert_eq!(agent.ask(post("short")).status(), 200);
+    assert_eq!(Books::settled(&agent), Books { accepted: 2, sent: 1, failed: 1, ..Books::default() });
+    assert_eq!(sink.payloads(), ["short"]);
+}
+
+#[test]
 fn a_sink_that_speaks_no_tls_is_a_clear_line() {
     let plain = Server::answering("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     let Some((right, _, _)) = authorities("plain") else { return };

@@ -15,12 +15,16 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::sink::TAKEN;
 
+/// Longest body that a sink takes.
+const MOST: usize = 1 << 20;
+const TOO_LARGE: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// A self-signed certificate for `127.0.0.1` and `localhost`, with its key, in a folder that goes with it.
 pub(crate) struct Authority {
     folder: PathBuf,
 }
 
-/// A sink that takes everything and records the bodies.
+/// A sink that takes everything, or refuses what is long before it has come, and records the bodies.
 pub(crate) struct TlsSink {
     pub(crate) port: u16,
     bodies: Arc<Mutex<Vec<String>>>,
@@ -109,6 +113,11 @@ fn serve(socket: TcpStream, config: Arc<ServerConfig>, bodies: &Mutex<Vec<String
         };
         let length =
             head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse::<usize>().unwrap();
+        if length > MOST {
+            // As nginx does with one over its client_max_body_size: it answers, and reads no more.
+            let _ = stream.write_all(TOO_LARGE).and_then(|()| stream.flush());
+            return;
+        }
         if rest.len() < length {
             if !fill(&mut stream, &mut input) {
                 return;
