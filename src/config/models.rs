@@ -28,6 +28,10 @@ pub const MODEL_RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait before it is tried again. There is no end of trying (SPEC M5).
 pub const MODEL_RETRY_LONGEST: Duration = Duration::from_secs(60);
 
+/// Longest wait that whoever has a model may ask for by `Retry-After`: an hour is what services set their quotas anew by,
+/// and one that says days must not keep a model away for so long.
+pub const MODEL_RETRY_ASKED: Duration = Duration::from_secs(3600);
+
 /// Time that the model server has to load or unload a model: large ones take minutes.
 pub const MODEL_LOAD_TIMEOUT: Duration = Duration::from_secs(600);
 

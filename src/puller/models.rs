@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use super::list::{Spec, Version};
 use super::plan::{Facts, Server, Step};
 use super::source::{Progress, Stop};
-use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST};
+use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, MODEL_RETRY_ASKED, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST};
 
 /// The models that are wanted, there, or on their way out.
 #[derive(Default)]
@@ -255,7 +255,8 @@ impl Model {
     fn fail(&mut self, Failed { reason, after }: Failed, now: Instant, chance: f64) {
         let times = self.failure.as_ref().map_or(0, |failure| failure.times);
         let longest = MODEL_RETRY_FIRST.saturating_mul(1 << times.min(16)).min(MODEL_RETRY_LONGEST);
-        let wait = longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0).max(after.unwrap_or_default());
+        let wait =
+            longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0).max(after.unwrap_or_default().min(MODEL_RETRY_ASKED));
         self.failures += 1;
         self.failure = Some(Failure { reason, times: times.saturating_add(1), due: now + wait });
     }

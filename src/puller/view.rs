@@ -130,9 +130,12 @@ impl Source for Views {
                 kind: Kind::Gauge,
                 samples: counts.collect(),
             },
-            of_each("kserve_agent_model_ready", "Whether the model server has the model.", Kind::Gauge, &|model| {
-                Some(u64::from(model.state == State::Ready))
-            }),
+            of_each(
+                "kserve_agent_model_ready",
+                "Whether the model server has the model in the version of the list.",
+                Kind::Gauge,
+                &|model| Some(u64::from(model.state == State::Ready)),
+            ),
             of_each("kserve_agent_model_failures_total", "Steps for a model that failed.", Kind::Counter, &|model| {
                 Some(model.failures)
             }),

@@ -112,3 +112,15 @@ fn waits_grow_to_the_longest_and_end_with_another_version() {
     models.want([("m".to_owned(), spec("s3://two"))].into());
     assert!(models.next(now).is_some());
 }
+
+#[test]
+fn a_store_may_ask_for_time_but_not_for_days() {
+    let now = Instant::now();
+    for (asked, granted) in [(Some(90), 90), (Some(999_999), 3600), (None, 1)] {
+        let mut models = Models::default();
+        models.want(list(&["m"]));
+        let failed = Failed { reason: "busy".to_owned(), after: asked.map(Duration::from_secs) };
+        step(&mut models, now, Err(failed));
+        assert_eq!(models.next_due(), Some(now + Duration::from_secs(granted)), "{asked:?}");
+    }
+}
