@@ -89,8 +89,8 @@ test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by
 # Only some of them: make test-stores PYTEST='-k range'
 .PHONY: test-stores
 test-stores: $(STORES_READY) $(LOGGER_READY) $(AZURITE) $(FAKE_GCS_SERVER) ## the object-store clients and the payload log against moto's S3, Azurite and fake-gcs-server
-	cargo build --locked --bin kserve-agent --example store --example fetch --example model_server
-	STORE_EXAMPLE=$(TARGET)/debug/examples/store FETCH_EXAMPLE=$(TARGET)/debug/examples/fetch AZURITE=$(AZURITE) FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
+	cargo build --locked --bin kserve-agent --example store --example pull --example model_server
+	STORE_EXAMPLE=$(TARGET)/debug/examples/store PULL_EXAMPLE=$(TARGET)/debug/examples/pull AZURITE=$(AZURITE) FAKE_GCS_SERVER=$(FAKE_GCS_SERVER) \
 	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
 	PYTHONPATH=$(LOGGER_PACKAGES) \
 	$(PYCACHE) $(STORES)/venv/bin/python -m pytest --quiet tests/stores $(PYTEST)

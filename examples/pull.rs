@@ -1,13 +1,18 @@
 //! A model from a shell, once: `pull URI FOLDER`. What an attempt before has left in the folder is gone on with.
 //!
-//! What `tests/puller` drives, and what shows an operator whether a `storageUri` works. A failure is a line on standard
-//! error that says whether another attempt is worth it, and the exit status is 1.
+//! What `tests/puller`, `tests/stores` and `benches/fetch` drive, and what shows an operator whether a `storageUri` works. A
+//! failure is a line on standard error that says whether another attempt is worth it, and the exit status is 1. A line on
+//! its standard input stops it, as the agent stops a download that nobody wants any more.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a shell")]
 
+use std::convert::Infallible;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
+use crossbeam_channel::Sender;
 use kserve_agent::puller::pull;
 use kserve_agent::storage::Kind;
 
@@ -17,7 +22,9 @@ fn main() -> ExitCode {
         eprintln!("usage: pull URI FOLDER");
         return ExitCode::from(2);
     };
-    let ((done, total), result) = pull(uri, Path::new(folder), &|name| std::env::var(name).ok());
+    let (owner, end) = crossbeam_channel::bounded(0);
+    thread::spawn(move || hold_until_told(owner));
+    let ((done, total), result) = pull(uri, Path::new(folder), &|name| std::env::var(name).ok(), end);
     println!("{done} of {total} bytes");
     let Err(failure) = result else { return ExitCode::SUCCESS };
     let kind = match failure.kind {
@@ -27,4 +34,12 @@ fn main() -> ExitCode {
     };
     eprintln!("{kind}: {failure}");
     ExitCode::FAILURE
+}
+
+/// Until a line comes, if one ever does.
+fn hold_until_told(owner: Sender<Infallible>) {
+    if io::stdin().lines().next().is_none() {
+        thread::park();
+    }
+    drop(owner);
 }

@@ -1,59 +1,82 @@
 """The puller's download beside other clients of the store: 1 GB in one file, and in a thousand.
 
-    run.py --fetch target/release/examples/fetch --endpoint http://127.0.0.1:17171 --bucket bench --to /dev/shm/out
+    run.py --pull target/release/examples/pull --store target/stores/bin/versitygw [--aws target/aws-cli] --out target/bench
 
-The store is one that is faster than its clients, as versitygw (a Go module) on a tmpfs; its keys come from
-`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`. `--fill` stores the objects first. Clients that are not installed are left
-out: curl, with as many connections as the agent, and the aws command line (`awscli` from PyPI), with the ten that it
-takes. Rounds alternate between clients; a row has the medians. The agent's files are synced when it ends, the others'
-are not.
+The store is one that is faster than its clients: versitygw with its files in memory. Models go to memory as well (`--to`
+names another folder): a disk would be what is measured. Clients that are not installed are left out: curl, with as many
+connections as the agent, and the aws command line with the ten that it takes. Rounds alternate between clients, in
+another order each time; a row has the medians. The agent's files are synced when it ends, the others' are not.
 """
 
 import argparse
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
+import botocore.config
+
+AGENT = "kserve-agent"
+BUCKET, KEY, SECRET = "bench", "bench", "a-secret-of-the-bench"
+HEAD = (
+    "| files | client | seconds | MB/s | CPU seconds | peak MiB | agent's throughput over its |\n"
+    "|---|---|---|---|---|---|---|\n"
+)
 FOLDERS = {"one": 1, "many": 1000}
 BYTES = 1000 * 1024 * 1024
 
-def commands(options):
+def commands(options, endpoint):
     """By name: the command that brings a folder of the bucket to a place."""
-    endpoint, bucket = options.endpoint, options.bucket
-    found = {"agent": lambda folder, to: [options.fetch, f"s3://{bucket}/{folder}", to]}
+    found = {AGENT: lambda folder, to: [options.pull, f"s3://{BUCKET}/{folder}", to]}
     if shutil.which("curl"):
-        keys = f"{os.environ['AWS_ACCESS_KEY_ID']}:{os.environ['AWS_SECRET_ACCESS_KEY']}"
         names = {"one": "model.bin", "many": "[0000-0999]"}
-        found["curl -Z 4"] = lambda folder, to: [
-            "curl", "--no-progress-meter", "--fail", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-Z", "--parallel-max", "4", "--create-dirs", "-u", keys,
-            "--aws-sigv4", "aws:amz:us-east-1:s3", f"{endpoint}/{bucket}/{folder}/{names[folder]}",
-            "-o", f"{to}/model.bin" if folder == "one" else f"{to}/#1",
+        found["curl -Z, 4 connections"] = lambda folder, to: [
+            "curl", "--no-progress-meter", "--fail", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD",
+            "-Z", "--parallel-max", "4", "--create-dirs", "-u", f"{KEY}:{SECRET}", "--aws-sigv4", "aws:amz:us-east-1:s3",
+            f"{endpoint}/{BUCKET}/{folder}/{names[folder]}", "-o", f"{to}/model.bin" if folder == "one" else f"{to}/#1",
         ]  # fmt: skip
-    aws = Path(sys.executable).with_name("aws")
-    if aws.exists():
+    if options.aws:
         found["aws s3 cp"] = lambda folder, to: [
-            sys.executable, aws, "--endpoint-url", endpoint, "s3", "cp", "--quiet", "--recursive",
-            f"s3://{bucket}/{folder}", to,
+            sys.executable, options.aws, "--endpoint-url", endpoint, "s3", "cp", "--quiet", "--recursive",
+            f"s3://{BUCKET}/{folder}", to,
         ]  # fmt: skip
     return found
 
 
-def fill(options):
-    import boto3
+@contextmanager
+def store(options, folder):
+    """The address of a store with the models in it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    (folder / "store").mkdir()
+    command = [options.store, "--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}", "posix", folder / "store"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            fill(endpoint)
+            yield endpoint
+        finally:
+            process.terminate()
 
-    client = boto3.client("s3", endpoint_url=options.endpoint, region_name="us-east-1")
-    client.create_bucket(Bucket=options.bucket)
+
+def fill(endpoint):
+    config = botocore.config.Config(retries={"total_max_attempts": 20})
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=config)
+    client.create_bucket(Bucket=BUCKET)
     content = os.urandom(BYTES)
-    client.put_object(Bucket=options.bucket, Key="one/model.bin", Body=content)
+    client.put_object(Bucket=BUCKET, Key="one/model.bin", Body=content)
     size = BYTES // FOLDERS["many"]
     for number in range(FOLDERS["many"]):
-        client.put_object(
-            Bucket=options.bucket, Key=f"many/{number:04}", Body=content[number * size : (number + 1) * size]
-        )
+        piece = content[number * size : (number + 1) * size]
+        client.put_object(Bucket=BUCKET, Key=f"many/{number:04}", Body=piece)
 
 
 def run(command, to):
@@ -72,35 +95,52 @@ def run(command, to):
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def measure(clients, folder, to, rounds):
+    """By client: what `run` has given, of each round."""
+    results = {name: [] for name in clients}
+    order = list(clients)
+    for number in range(rounds):
+        for name in order:
+            print(f"{FOLDERS[folder]} files, round {number + 1} of {rounds}: {name}", file=sys.stderr)
+            results[name].append(run(clients[name](folder, str(to)), to))
+        order.append(order.pop(0))
+    return results
+
+
+def rows(folder, results):
+    for name, rounds in results.items():
+        seconds, cpu, memory = (statistics.median(column) for column in zip(*rounds, strict=True))
+        ratios = sorted(other[0] / own[0] for other, own in zip(rounds, results[AGENT], strict=True))
+        low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        over = "" if name == AGENT else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+        yield (
+            f"| {FOLDERS[folder]} | {name} | {seconds:.2f} | {BYTES / seconds / 1e6:.0f} | {cpu:.2f} | {memory:.1f} | {over} |"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fetch", required=True, help="the example's program")
-    parser.add_argument("--endpoint", required=True)
-    parser.add_argument("--bucket", default="bench")
-    parser.add_argument("--to", type=Path, required=True, help="a folder that may be removed")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fill", action="store_true")
-    parser.add_argument("--only", nargs="*", help="these clients")
+    parser.add_argument("--pull", required=True, help="the example's program")
+    parser.add_argument("--store", required=True, help="versitygw")
+    parser.add_argument("--aws", help="the aws command line's script")
+    parser.add_argument("--to", type=Path, default=Path("/dev/shm"), help="where the models go")
+    parser.add_argument("--out", type=Path, required=True, help="where pull.md goes")
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    os.environ.update(AWS_ENDPOINT_URL=options.endpoint, AWS_DEFAULT_REGION="us-east-1")
-    if options.fill:
-        fill(options)
-    clients = {name: of for name, of in commands(options).items() if not options.only or name in options.only}
-    print("| files | client | seconds | MB/s | CPU seconds | peak MiB | agent's throughput is |\n|---|---|---|---|---|---|---|")
-    for folder, count in FOLDERS.items():
-        results = {name: [] for name in clients}
-        for _ in range(options.rounds):
-            for name, of in clients.items():
-                results[name].append(run(of(folder, str(options.to)), options.to))
-        agent = statistics.median(seconds for seconds, _, _ in results["agent"])
-        for name, rounds in results.items():
-            seconds, cpu, memory = (statistics.median(column) for column in zip(*rounds, strict=True))
-            print(
-                f"| {count} | {name} | {seconds:.2f} | {BYTES / seconds / 1e6:.0f} | {cpu:.2f} | {memory:.1f} | "
-                f"{seconds / agent:.2f} x |",
-                flush=True,
-            )
-    shutil.rmtree(options.to)
+    with (
+        tempfile.TemporaryDirectory(prefix="kserve-agent-bench-", dir="/dev/shm") as folder,
+        tempfile.TemporaryDirectory(prefix="kserve-agent-bench-", dir=options.to) as to,
+    ):
+        os.environ.update(AWS_ACCESS_KEY_ID=KEY, AWS_SECRET_ACCESS_KEY=SECRET, AWS_DEFAULT_REGION="us-east-1")
+        with store(options, Path(folder)) as endpoint:
+            os.environ["AWS_ENDPOINT_URL"] = endpoint
+            clients = commands(options, endpoint)
+            table = HEAD
+            for name in FOLDERS:
+                table += "".join(f"{row}\n" for row in rows(name, measure(clients, name, Path(to) / "model", options.rounds)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "pull.md").write_text(table)
+    print(table, end="")
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ impl Disk {
         let place = self.models.join(name);
         if !place.exists() {
             fs::rename(&hidden, &place)?;
-        } else if renameat_with(CWD, &hidden, CWD, &place, RenameFlags::EXCHANGE).is_ok() {
+        } else if exchange(&hidden, &place).is_ok() {
             super::injected::at("exchanged");
             // What was there is in the hidden folder of the new one now.
             fs::rename(&hidden, self.emptied(name, OLD)?)?;
@@ -198,6 +198,14 @@ impl Disk {
     fn aside(&self, name: &str, end: &str) -> PathBuf {
         self.models.join(HIDDEN).join(format!("{name}.{end}"))
     }
+}
+
+/// Lets two folders change places at once.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    if super::injected::lacks("exchange") {
+        return Err(ErrorKind::Unsupported.into());
+    }
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
 }
 
 /// The version whose marker lies in a folder. Several markers are none: nobody knows what the files are.

@@ -41,28 +41,31 @@ mod plan;
 mod reconcile;
 mod scratch;
 mod server;
-pub mod source;
+mod source;
 mod view;
 mod watch;
 mod web;
 mod work;
 
+use std::convert::Infallible;
 use std::io;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crossbeam_channel::Receiver;
+
 use self::disk::Disk;
 use self::models::Models;
 use self::reconcile::{Reconciler, work};
 use self::server::Repository;
-use self::source::{Progress, Stop};
+use self::source::{Progress, Source, Stop};
 use self::view::Views;
 use self::watch::Watch;
 use self::work::Workbench;
 use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, PullerConfig};
-use crate::ops::metrics::family::Source;
+use crate::ops::metrics::family;
 use crate::storage::Failure;
 
 /// The puller before its threads run.
@@ -92,8 +95,8 @@ impl Puller {
     }
 
     /// What is shown of it.
-    pub(crate) fn views(&self) -> Arc<dyn Source> {
-        Arc::clone(&self.views) as Arc<dyn Source>
+    pub(crate) fn views(&self) -> Arc<dyn family::Source> {
+        Arc::clone(&self.views) as Arc<dyn family::Source>
     }
 
     /// What its threads do. `tried`: called once, when every model of the first list was tried (SPEC M3).
@@ -139,14 +142,18 @@ impl Task {
 }
 
 /// Fetches a model once, for a program without the rest of the agent (`examples/pull.rs`): what has come, and what was to
-/// come if that is known, in bytes, also after a failure.
+/// come if that is known, in bytes, also after a failure. `end`: closed to stop it.
 ///
 /// # Errors
 /// When the URI names no source, or not all of the model came.
-pub fn pull(uri: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String>) -> ((u64, u64), Result<(), Failure>) {
+pub fn pull(
+    uri: &str,
+    folder: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+    end: Receiver<Infallible>,
+) -> ((u64, u64), Result<(), Failure>) {
     let progress = Progress::default();
-    let (_end, stop) = crossbeam_channel::bounded(0);
-    let source = source::Source::of(uri, env).map_err(Failure::refused);
-    let result = source.and_then(|source| source.fetch(folder, &progress, &Stop::new(stop)));
+    let source = Source::of(uri, env).map_err(Failure::refused);
+    let result = source.and_then(|source| source.fetch(folder, &progress, &Stop::new(end)));
     (progress.read(), result)
 }

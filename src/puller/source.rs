@@ -14,9 +14,13 @@ use super::local;
 use super::web::Web;
 use crate::storage::{Failure, Store};
 
+/// What is said of a URI that names none of them.
+const ALLOWED: &str =
+    "a storageUri is s3://, gs://, abfs://container@account, https://, http://, hf://, file:// or pvc://";
+
 /// A place that a model can be fetched from.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// S3, Google Cloud Storage or Azure Blob Storage.
     Store(Box<Store>),
     /// Any other web server.
@@ -29,7 +33,7 @@ pub enum Source {
 
 /// How far a download has come, in bytes; read by others while it runs.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(super) struct Progress {
     /// 0: not known.
     total: AtomicU64,
     /// What is in the folder, from this attempt or one before.
@@ -38,14 +42,14 @@ pub struct Progress {
 
 /// Tells a download that nobody wants it any more: closed by its owner.
 #[derive(Debug, Clone)]
-pub struct Stop(Receiver<Infallible>);
+pub(super) struct Stop(Receiver<Infallible>);
 
 impl Source {
     /// The source that a URI names, with credentials from the environment. Nothing is asked of it yet.
     ///
     /// # Errors
     /// When it names none; the text says what is allowed.
-    pub fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub(super) fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let (scheme, rest) = uri.split_once("://").unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
@@ -53,7 +57,8 @@ impl Source {
             "hf" => Hub::open(rest, env).map(Self::Hub),
             _ => match local::path_of(&scheme, rest) {
                 Some(path) => path.map(Self::Local),
-                None => Store::open(uri, env).map(|store| Self::Store(Box::new(store))),
+                None if Store::is_at(uri) => Store::open(uri, env).map(|store| Self::Store(Box::new(store))),
+                None => Err(ALLOWED.to_owned()),
             },
         }
     }
@@ -63,7 +68,7 @@ impl Source {
     ///
     /// # Errors
     /// When not all of it came; what came stays for the next attempt.
-    pub fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
+    pub(super) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         match self {
             Self::Local(path) => local::fetch(path, folder, progress, stop),
             Self::Hub(hub) => hub.fetch(folder, progress, stop),
@@ -75,39 +80,44 @@ impl Source {
 
 impl Progress {
     /// So many bytes are to come in all; 0: nobody knows.
-    pub fn expect(&self, total: u64) {
+    pub(super) fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// So many bytes more are there.
-    pub fn add(&self, bytes: u64) {
+    pub(super) fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A new attempt begins with this.
-    pub fn begin(&self, done: u64) {
+    pub(super) fn begin(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
 
     /// Bytes that are there, and that there are to be.
-    pub fn read(&self) -> (u64, u64) {
+    pub(super) fn read(&self) -> (u64, u64) {
         (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed))
     }
 }
 
 impl Stop {
     /// Its owner stops it by dropping the other end of this channel.
-    pub fn new(end: Receiver<Infallible>) -> Self {
+    pub(super) fn new(end: Receiver<Infallible>) -> Self {
         Self(end)
     }
 
     /// Whether nobody wants the download any more. Looked at between pieces.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.0.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// The same as a failure, which nobody will see.
+    /// The same as a failure.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.is_over() { Err(Failure::transient("no longer wanted")) } else { Ok(()) }
+        if self.is_over() { Err(unwanted()) } else { Ok(()) }
     }
+}
+
+/// Nobody wants the model any more, and nobody will see this.
+pub(super) fn unwanted() -> Failure {
+    Failure::transient("no longer wanted")
 }

@@ -2,10 +2,13 @@
 
 import random
 import signal
+import subprocess
 import threading
 
 import pytest
+from conftest import Puller
 from server import Files, served
+from support import volume_of
 
 SIZE = 3 * 1024 * 1024 + 17
 CONTENT = random.Random(1).randbytes(SIZE)
@@ -210,3 +213,15 @@ def test_a_uri_that_cant_be_used_says_what_can(puller):
     for uri in ["http://", "http://h/a%2fb", "ftp://h/m", "hf://m", "file://relative", "pvc://../x"]:
         assert puller.refused(uri)
     assert "secret" not in puller.refused("http://user:secret@h:x/m")
+
+
+def test_a_full_volume_is_a_failure_that_names_it_and_is_gone_on_with(tmp_path, http_server):
+    uri = url(http_server(served({"/m": CONTENT})), "/m")
+    with volume_of(2 * 1024 * 1024, tmp_path / "volume") as volume:
+        puller = Puller(volume)
+        outcome = puller.run(uri)
+        assert outcome.code == 1 and outcome.errors.startswith("transient: "), outcome.errors
+        assert "No space left on device" in outcome.errors or "no space" in outcome.errors
+        subprocess.run(["mount", "-o", "remount,size=8m", volume], check=True)
+        puller.ok(uri)
+        assert puller.files() == {"m": CONTENT}

@@ -54,6 +54,20 @@ def accepts(port):
     return True
 
 
+@contextmanager
+def volume_of(size, folder):
+    """A folder on a volume of its own, of so many bytes; only root may make one."""
+    folder.mkdir(exist_ok=True)
+    options = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mounted = subprocess.run(["mount", *options], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no volume can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 # Processes
 
 

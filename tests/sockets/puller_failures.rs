@@ -123,7 +123,8 @@ fn a_model_that_fails_is_shown_and_tried_again_until_it_comes() {
     assert!(model["reason"].as_str().unwrap().contains("No such file"), "{model}");
     assert_eq!((&model["state"], &model["uri"]), (&"failed".into(), &uri.as_str().into()));
     assert!(model["failures"].as_u64().unwrap() >= 1);
-    assert!(shown(&agent, "n")["reason"].as_str().unwrap().contains("s3://"), "{}", shown(&agent, "n"));
+    let reason = shown(&agent, "n")["reason"].as_str().unwrap().to_owned();
+    assert!(["s3://", "hf://", "pvc://"].iter().all(|scheme| reason.contains(scheme)), "{reason}");
     assert_eq!(agent.metrics().count("models{state=\"failed\"}"), 2);
     fs::rename(&moved, &folder).unwrap();
     until("it has come", || is_ready(&agent, "m"));
@@ -207,4 +208,14 @@ fn a_models_folder_that_cant_be_made_is_said() {
     assert_eq!(agent.wait(Duration::from_secs(10)).code(), Some(1));
     let log = agent.log();
     assert!(log.contains("models' folder (--model-dir)") && log.contains("Not a directory"), "{log}");
+}
+
+#[test]
+fn a_folder_that_cant_be_written_ends_the_start_with_its_flag() {
+    let (place, repository) = (Place::new("read-only"), Repository::new());
+    place.list(&[]);
+    // Nobody may make a folder there, not even root.
+    let mut agent = place.agent(&repository).flags(&["--model-dir=/proc/models"]).spawn(free_port());
+    let status = agent.wait(Duration::from_secs(10));
+    assert!(!status.success() && agent.log().contains("--model-dir"), "{status} {}", agent.log());
 }

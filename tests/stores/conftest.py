@@ -1,7 +1,7 @@
-"""Real stores, the agent's client for them as the programs `examples/store.rs` and `examples/fetch.rs`, and the agent that logs
+"""Real stores, the agent's client for them as the programs `examples/store.rs` and `examples/pull.rs`, and the agent that logs
 into them.
 
-`STORE_EXAMPLE` and `FETCH_EXAMPLE` name those programs, `KSERVE_AGENT` and `MODEL_SERVER_EXAMPLE` the agent and a server,
+`STORE_EXAMPLE` and `PULL_EXAMPLE` name those programs, `KSERVE_AGENT` and `MODEL_SERVER_EXAMPLE` the agent and a server,
 `AZURITE` and `FAKE_GCS_SERVER` the servers of Azure and Google; `make test-stores` sets all of them. S3 is moto, from the same
 environment as pytest.
 """
@@ -22,6 +22,7 @@ for folder in ["real", "logger"]:
 from agents import check_programs, model_server  # noqa: E402
 from azurite import Azure  # noqa: E402
 from fakegcs import Gcs  # noqa: E402
+from https import serving_https  # noqa: E402
 from motoserver import S3  # noqa: E402
 from payload import Logging  # noqa: E402
 from support import serving  # noqa: E402
@@ -31,7 +32,7 @@ AWKWARD = ["a b", "a+b", "ü/ß.json", "100%", "a%2Fb", "a&b=c", "q?x", "h#x", "
 
 
 def pytest_configure():
-    for name in ["STORE_EXAMPLE", "FETCH_EXAMPLE"]:
+    for name in ["STORE_EXAMPLE", "PULL_EXAMPLE"]:
         path = os.environ.get(name)
         if not path or not os.access(path, os.X_OK):
             raise pytest.UsageError(f"{name}={path} is not a program that can be run; `make test-stores` sets it")
@@ -164,3 +165,10 @@ def http_server():
     """`http_server(HandlerClass)` serves it, one thread per connection, and gives the port."""
     with ExitStack() as servers:
         yield lambda handler: servers.enter_context(serving(handler))
+
+
+@pytest.fixture
+def https_server(tmp_path):
+    """`https_server(HandlerClass)` does it by https, and gives the port and the file of the certificate."""
+    with ExitStack() as servers:
+        yield lambda handler: servers.enter_context(serving_https(handler, tmp_path))

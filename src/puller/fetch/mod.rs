@@ -73,9 +73,7 @@ fn list(store: &Store, stop: &Stop) -> Result<Vec<Object>, Failure> {
     let (mut listing, mut patience) = (store.list(), Patience::new());
     let (mut objects, mut key_bytes) = (Vec::new(), 0);
     loop {
-        if stop.is_over() {
-            return Err(stopped());
-        }
+        stop.check()?;
         let page = match listing.page() {
             Ok(Some(page)) => page,
             Ok(None) => return Ok(objects),
@@ -113,9 +111,4 @@ fn check_sums(plan: &Plan, came: &[Came], journal: &mut Journal) -> Result<(), F
         }
     }
     wrong.map_or(Ok(()), |reason| Err(Failure::transient(reason)))
-}
-
-/// Nobody wants the model any more.
-fn stopped() -> Failure {
-    Failure::transient("stopped")
 }

@@ -19,9 +19,8 @@ use super::journal::Journal;
 use super::patience::Patience;
 use super::plan::{Piece, Plan};
 use super::record::Came;
-use super::stopped;
 use crate::config::{FETCH_READ_BYTES, FETCH_THREADS};
-use crate::puller::source::{Progress, Stop};
+use crate::puller::source::{Progress, Stop, unwanted};
 use crate::storage::{Failure, Object, Store};
 
 /// All that the threads share.
@@ -186,7 +185,7 @@ impl Transfer<'_> {
         let mut content = self.store.read(object, missing).map_err(Broken::Store)?;
         loop {
             if is_over() {
-                return Err(Broken::Here(stopped()));
+                return Err(Broken::Here(unwanted()));
             }
             let count = content.read(buffer).map_err(Broken::Store)?;
             if count == 0 {

@@ -28,7 +28,7 @@ use crate::config::{HUB_THREADS, PULLER_OWN_PREFIX};
 use crate::storage::{Environment, Failure, encode, encode_path, shown};
 
 /// A model at a revision.
-pub struct Hub {
+pub(super) struct Hub {
     endpoint: String,
     owner: String,
     model: String,

@@ -36,7 +36,7 @@ use crate::config::{ARCHIVE_SEGMENT_BYTES, PULLER_OWN_PREFIX};
 use crate::storage::{Failure, Kind, is_path, shown};
 
 /// A URL, and what its host is told that nobody else is.
-pub struct Web {
+pub(super) struct Web {
     url: Url,
     /// Of the file, which is empty if the URL ends with a slash.
     name: String,
