@@ -8,15 +8,21 @@ from socketserver import BaseRequestHandler, UDPServer
 
 ADDRESS, CLASS = 1, 1
 ANSWER = 0x8580  # A response, authoritative, recursion asked for and there.
-NO_SUCH_NAME = 3
+SERVER_FAILURE, NO_SUCH_NAME = 2, 3
 POINTER_TO_QUESTION = 0xC00C
 
 
 class NameServer(UDPServer):
-    """Serves `names`, name to address, on an address of the loopback of its own, as resolv.conf knows no ports."""
+    """Serves `names`, name to address, on an address of the loopback of its own, as resolv.conf knows no ports.
+
+    While `failure` is a response code that is its answer to everything; `SILENCE`: it answers nothing.
+    """
+
+    SILENCE = object()
 
     def __init__(self, names):
         self.names = names
+        self.failure = None
         self.asked = []
         chosen = (random.randrange(1, 255) for _ in range(3))
         self.address = ".".join(map(str, (127, *chosen)))
@@ -40,10 +46,13 @@ class Query(BaseRequestHandler):
         kind, _ = struct.unpack("!HH", question[-4:])
 
         self.server.asked.append(name)
-        address = self.server.names.get(name)
+        failure = self.server.failure
+        if failure is self.server.SILENCE:
+            return
+        address = None if failure else self.server.names.get(name)
         record = b""
         if address and kind == ADDRESS:
             record = struct.pack("!HHHIH", POINTER_TO_QUESTION, ADDRESS, CLASS, 5, 4) + socket.inet_aton(address)
-        flags = ANSWER if address else ANSWER | NO_SUCH_NAME
+        flags = ANSWER if address else ANSWER | (failure or NO_SUCH_NAME)
         head = query[:2] + struct.pack("!HHHHH", flags, 1, bool(record), 0, 0)
         reply.sendto(head + question + record, self.client_address)

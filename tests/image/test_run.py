@@ -12,6 +12,7 @@ import pytest
 import support
 from builder import CERTIFICATES
 from conftest import ANY_USER, NONROOT, process_status
+from names import NO_SUCH_NAME, SERVER_FAILURE, NameServer
 
 QUICK = ("--drain-period=0s", "--metrics-port=0", "--admin-port=0")
 PROBE = {"User-Agent": "kube-probe/1.31", "K-Network-Probe": "queue"}
@@ -121,6 +122,32 @@ def test_a_name_of_the_pods_hosts_file_needs_no_server(contain, http_server, roo
     probe = readiness(tcpSocket={"host": "model-server", "port": port}, periodSeconds=1)
     etc = {"hosts": "127.0.0.1 localhost model-server\n", "resolv.conf": "nameserver 127.0.0.1\n"}
     assert probed(contain(root, *QUICK, component_port=port, env=probe, etc=etc)) == (200, b"queue")
+
+
+@pytest.mark.parametrize("failure", [NO_SUCH_NAME, SERVER_FAILURE, NameServer.SILENCE])
+def test_events_wait_while_the_sinks_name_is_not_found(contain, http_server, name_server, root, failure):
+    ids = []
+
+    class Sink(support.Handler):
+        def do_POST(self):
+            b"".join(self.body())
+            ids.append(self.headers["Ce-Id"])
+            self.answer(202, b"")
+
+    names = name_server({"sink.default.svc.cluster.local": "127.0.0.1"})
+    names.failure = failure
+    etc = {"resolv.conf": RESOLV_CONF.format(names.address) + "options timeout:1 attempts:1\n"}
+    flags = [f"--log-url=http://sink:{http_server(Sink)}", "--log-mode=request"]
+    agent = contain(root, *QUICK, *flags, component_port=http_server(Model), etc=etc)
+    wanted = [str(number) for number in range(50)]
+    for number in wanted:
+        assert agents.exchange(agent.port, "POST", "/", b"x", {"Ce-Id": number}).status == 200
+    support.wait_until(lambda: "events wait and are sent again" in agent.output(), "line that says why")
+    assert "http://sink:" in agent.output() and "lookup" in agent.output()
+    assert not ids
+    names.failure = None
+    support.wait_until(lambda: len(ids) >= len(wanted), "events after the name is there")
+    assert sorted(ids, key=int) == wanted
 
 
 def test_a_probe_over_tls_works(contain, http_server, tree, tls_port):

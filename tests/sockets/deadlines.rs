@@ -5,8 +5,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::logger_support::{REQUESTS_ONLY, ask, assert_once_each};
+use crate::support::sink::{dead_flag, setup};
 use crate::support::wire::Ending;
-use crate::support::{Agent, OK, Peer, Server, Wire, possible_connections};
+use crate::support::{Agent, Books, OK, Peer, Server, Sink, Wire, holds_within, possible_connections};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The time a head may take.
@@ -20,7 +22,7 @@ const EARLY: Duration = Duration::from_millis(100);
 
 #[test]
 fn every_deadline_holds() {
-    let scenarios: [(&str, fn()); 14] = [
+    let scenarios: [(&str, fn()); 15] = [
         ("a head in drips is cut at an absolute deadline", a_head_in_drips_is_cut_at_an_absolute_deadline),
         ("a new connection without a byte is closed", a_new_connection_without_a_byte_is_closed),
         ("a later head has a time of its own", a_later_head_has_a_time_of_its_own),
@@ -35,6 +37,7 @@ fn every_deadline_holds() {
         ("a silent tunnel stays", a_silent_tunnel_stays),
         ("a server that takes no connection is given up", a_server_that_takes_no_connection_is_given_up),
         ("an idle connection to the server is dropped", an_idle_connection_to_the_server_is_dropped),
+        ("a sink that is down for a while gets everything", a_sink_that_is_down_for_a_while_gets_everything),
     ];
     let running = scenarios.map(|(name, run)| (name, thread::Builder::new().name(name.into()).spawn(run).unwrap()));
     let failed: Vec<&str> =
@@ -298,4 +301,36 @@ fn an_idle_connection_to_the_server_is_dropped() {
     let (kept, ending) = seen.recv_timeout(WINDOW).unwrap();
     assert_eq!(ending, Ending::Closed);
     assert!((Duration::from_millis(2900)..Duration::from_secs(5)).contains(&kept), "{kept:?}");
+}
+
+fn a_sink_that_is_down_for_a_while_gets_everything() {
+    const DOWN: Duration = Duration::from_secs(20);
+    // Waits double from half a second: the one that is under way after twenty is at most the sixth.
+    const LONGEST_WAIT: Duration = Duration::from_secs(16);
+    let server = Server::good();
+    let (port, flag) = dead_flag();
+    let agent = setup(&server, &flag).flags(&[REQUESTS_ONLY]).start();
+    ask(&agent, 1000);
+    thread::sleep(DOWN);
+    assert_eq!(Books::of(&agent).waiting, 1000);
+    let sink = Sink::good_on(port);
+    assert!(holds_within(LONGEST_WAIT + LATE, || sink.events().len() >= 1000), "{}", sink.events().len());
+    assert_once_each(&sink.events(), 1000);
+    assert_eq!(Books::settled(&agent), Books::all_sent(1000));
+}
+
+#[test]
+#[ignore = "takes the five minutes that events are tried for"]
+fn events_that_nobody_takes_are_given_up_after_five_minutes() {
+    const TRIED_FOR: Duration = Duration::from_secs(300);
+    /// An event whose next attempt would be later than that has none.
+    const LONGEST_WAIT: Duration = Duration::from_secs(30);
+    let server = Server::good();
+    let (_, flag) = dead_flag();
+    let agent = setup(&server, &flag).flags(&[REQUESTS_ONLY]).start();
+    let began = Instant::now();
+    ask(&agent, 100);
+    assert!(holds_within(TRIED_FOR + LATE, || Books::of(&agent).failed == 100), "{:?}", Books::of(&agent));
+    assert!(began.elapsed() + LONGEST_WAIT >= TRIED_FOR, "{:?}", began.elapsed());
+    assert_eq!(agent.metrics().count("kserve_logger_events_failed_total{type=\"request\",reason=\"expired\"}"), 100);
 }

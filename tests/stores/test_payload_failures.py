@@ -221,6 +221,31 @@ def test_another_marshaller_makes_the_file_and_names_its_extension(place, loggin
     assert gzip.decompress(place.store.read(place.url, key)[0]) == posted
 
 
+@pytest.mark.parametrize("trust", ["SSL_CERT_FILE", "--logger-tls-skip-verify"])
+def test_a_marshaller_by_https_makes_the_file(s3_place, logging, http_server, https_server, trust):
+    service = scripted()
+    port, file = https_server(service)
+    env, flags = ({trust: str(file)}, []) if trust.isupper() else ({}, [trust])
+    url = f"--log-marshaller-url=https://127.0.0.1:{port}/make"
+    agent = logging(s3_place, http_server(Echo), url, "--log-mode=request", *flags, env=env)
+    agent.ask(b"x")
+    assert agent.settled(1).sent == 1
+    assert payloads_gz(s3_place) == [b"x"]
+
+
+def test_a_marshaller_that_nobody_vouches_for_gets_nothing(s3_place, logging, http_server, https_server):
+    service = scripted()
+    port, _ = https_server(service)
+    url = f"--log-marshaller-url=https://127.0.0.1:{port}/make"
+    agent = logging(s3_place, http_server(Echo), url, "--log-mode=request")
+    agent.ask(b"x")
+    wait_until(lambda: lines(agent, "log sink"), "line that says why")
+    [line] = lines(agent, "log sink")
+    assert "UnknownIssuer" in line and f"https://127.0.0.1:{port}/make" in line and "sent again" in line, line
+    assert agent.books() == Books(accepted=1, sent=0, failed=0, waiting=1)
+    assert not service.seen
+
+
 @pytest.mark.parametrize("step", [
     Marshaller.status(503), Marshaller.status(429, Retry_After="1"), Marshaller.close, Marshaller.hang,
 ], ids=["503", "429", "closes", "hangs"])  # fmt: skip

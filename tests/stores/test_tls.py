@@ -1,15 +1,6 @@
 """Stores by https: who is trusted, and what is said of who is not."""
 
-import datetime
-import ipaddress
-import ssl
-import threading
-from http.server import ThreadingHTTPServer
-
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from mock import Store, client
 
 
@@ -18,33 +9,9 @@ class Plain(Store):
 
 
 @pytest.fixture
-def https(tmp_path):
+def https(https_server):
     """The port of a store by https, and the file of the certificate that it has given itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    file = tmp_path / "certificate.pem"
-    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ))  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file, tmp_path / "key.pem")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Plain)
-    server.daemon_threads = True
-    # The handshake is its thread's, not the listener's.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server.server_address[1], file
-    server.shutdown()
-    server.server_close()
+    return https_server(Plain)
 
 
 def s3(port, host="127.0.0.1", **env):
