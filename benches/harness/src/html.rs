@@ -70,7 +70,7 @@ fn promises(page: &mut String, rows: &[Row]) {
     page.push_str(
         "<section><h2>What is promised</h2><p>A verdict is by the median of the rounds; where the bound lies between \
          their quartiles, or the medians say otherwise, it is within the noise. Ratios are of runs of the same round. The Go agent's figures were \
-         recorded on another day, on such a machine.</p>\
+         recorded on another day; they are set in proportion to what the server or a peer had then and has in this run.</p>\
          <table class=\"promises\"><thead><tr><th>promise</th><th>number</th><th class=\"n\">bound</th><th class=\"n\">measured</th>\
          <th>verdict</th></tr></thead><tbody>",
     );
@@ -191,6 +191,11 @@ fn note(group: Group) -> &'static str {
             "Every request and every answer becomes a CloudEvent that is posted to a sink: a healthy one, which answers at \
              once, a slow one, which takes a second for each answer, and a dead one, where nobody listens. Sinks count \
              what they get. The sink, the agent, the server and the load share this machine's processors."
+        }
+        Group::Faults => {
+            "One connection each to three agents in turn, as above on one processor together: one without a payload log, one \
+             with a healthy sink, and one whose sink fails and whose queue of 64 MiB was filled before. Memory is that of \
+             the filling, at 64 connections."
         }
         Group::Quota => {
             "The proxy alone is held to the quota, by its control group; the server and the load have the rest."

@@ -39,7 +39,7 @@ use serde::Serialize;
 use failure::Failure;
 use model::{Group, Measured};
 use options::Options;
-use parts::{Bench, batcher, footprint, kserve, payload, quota, single, traffic, trust};
+use parts::{Bench, batcher, faults, footprint, kserve, payload, quota, single, traffic, trust};
 use progress::Progress;
 use promises::{Row, Verdict};
 use verdict::Finding;
@@ -83,6 +83,7 @@ fn measure(options: &Options) -> Result<(Measured, Progress), Failure> {
             Group::Batcher => batcher::run(&mut bench)?,
             Group::Kserve => kserve::run(&mut bench)?,
             Group::Payload => payload::run(&mut bench)?,
+            Group::Faults => faults::run(&mut bench)?,
             Group::Quota => quota::run(&mut bench)?,
             // These three share their peers, and run with the first of them.
             Group::Connections | Group::Rates | Group::Bodies => {
@@ -110,6 +111,7 @@ fn plan(options: &Options, parts: &[Group]) -> (usize, f64) {
         Group::Batcher => batcher::plan(options),
         Group::Kserve => kserve::plan(options),
         Group::Payload => payload::plan(options),
+        Group::Faults => faults::plan(options),
         Group::Quota => quota::plan(options),
         Group::Connections | Group::Rates | Group::Bodies => (0, 0.0),
     });

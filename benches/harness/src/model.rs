@@ -120,12 +120,13 @@ pub(crate) enum Group {
     Batcher,
     Kserve,
     Payload,
+    Faults,
     Quota,
     Trust,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Connections,
         Self::Single,
         Self::Rates,
@@ -134,6 +135,7 @@ impl Group {
         Self::Batcher,
         Self::Kserve,
         Self::Payload,
+        Self::Faults,
         Self::Quota,
         Self::Trust,
     ];
@@ -148,6 +150,7 @@ impl Group {
             Self::Batcher => "The batcher in front of servers with a known cost",
             Self::Kserve => "The batcher in front of the KServe SDK's own server",
             Self::Payload => "The payload log",
+            Self::Faults => "The payload log when its sink fails",
             Self::Quota => "Under a processor quota",
             Self::Trust => "The harness measures itself",
         }

@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// where the README's pictures go; without it they are made anew nowhere
     #[argh(option)]
     pub(crate) pictures: Option<PathBuf>,
-    /// parts to measure, with commas: connections, single, rates, bodies, footprint, batcher, kserve, payload, quota, self
+    /// parts to measure, with commas: connections, single, rates, bodies, footprint, batcher, kserve, payload, faults, quota, self
     #[argh(option)]
     pub(crate) only: Option<String>,
     /// one more peer, NAME=COMMAND, in which {{port}} and {{server}} are filled in; may be given several times
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 
 impl Group {
     /// Parts of the run in its order, by their name on the command line.
-    const NAMES: [(&str, Self); 10] = [
+    const NAMES: [(&str, Self); 11] = [
         ("self", Self::Trust),
         ("connections", Self::Connections),
         ("single", Self::Single),
@@ -66,6 +66,7 @@ impl Group {
         ("batcher", Self::Batcher),
         ("kserve", Self::Kserve),
         ("payload", Self::Payload),
+        ("faults", Self::Faults),
         ("quota", Self::Quota),
     ];
     const QUICK: [Self; 7] =
@@ -95,7 +96,7 @@ mod tests {
     fn parts_are_chosen_by_name() {
         assert_eq!(Group::chosen(Some("batcher, self"), true).ok(), Some(vec![Group::Batcher, Group::Trust]));
         assert!(Group::chosen(Some("batchr"), false).is_err_and(|reason| reason.0.contains("batchr")));
-        assert_eq!(Group::chosen(None, false).map(|parts| parts.len()).ok(), Some(10));
+        assert_eq!(Group::chosen(None, false).map(|parts| parts.len()).ok(), Some(11));
         assert_eq!(Group::chosen(None, true).map(|parts| parts.len()).ok(), Some(7));
     }
 }

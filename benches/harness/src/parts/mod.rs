@@ -1,6 +1,7 @@
 //! The parts of a run. Each starts its own servers and peers, and knows beforehand how many runs it makes.
 
 pub(crate) mod batcher;
+pub(crate) mod faults;
 pub(crate) mod footprint;
 pub(crate) mod kserve;
 pub(crate) mod payload;

@@ -12,7 +12,7 @@ use crate::model::{Group, Kind};
 use crate::options::Options;
 use crate::parse::metric;
 use crate::peer::{Peer, Recipe, free_port};
-use crate::sink::Sink;
+use crate::sink::{Sink, Way};
 
 /// As fast as they go.
 pub(crate) const FULL: &str = "log-64";
@@ -23,7 +23,8 @@ pub(crate) const HEALTHY: &str = "healthy sink";
 pub(crate) const SLOW: &str = "slow sink";
 pub(crate) const DEAD: &str = "dead sink";
 
-const ROWS: [&str; 4] = [NO_LOG, HEALTHY, SLOW, DEAD];
+const ROWS: [(&str, Option<Way>); 4] =
+    [(NO_LOG, None), (HEALTHY, Some(Way::HEALTHY)), (SLOW, Some(Way::late(LATE))), (DEAD, None)];
 const CLIENTS: usize = 64;
 const RATE: usize = 1000;
 /// A sink that is waited for by every worker most of the time.
@@ -47,24 +48,16 @@ pub(crate) fn plan(options: &Options) -> (usize, f64) {
 pub(crate) fn run(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let kitchen = bench.kitchen(CONNECTIONS);
     let server = bench.start(&kitchen.server()?)?;
-    let has_logger = {
-        let agent = Agent::start(bench, server.port, HEALTHY)?;
-        metric(&ask(agent.metrics, "/metrics")?, ACCEPTED).is_some()
-    };
-    if !has_logger {
-        bench.leave_out(&format!("payload log: this agent has no {ACCEPTED}"));
-        return Ok(());
-    }
     let load = bench.fast_load();
     bench.measured.open(FULL, "64 connections, every request and answer logged", Group::Payload);
     bench.measured.open(CALM, "1 000 requests/s, every request and answer logged", Group::Payload);
     let rounds = Bench::rounds(bench.options);
     let (full, calm) = seconds(bench.options);
     for round in 1..=rounds {
-        for name in ROWS {
+        for (name, way) in ROWS {
             let planned = f64::from(full) + calm + 2.0 * OVERHEAD + 1.0;
             bench.progress.step(planned, &format!("payload log, round {round} of {rounds}: {name}"));
-            let ended = Agent::start(bench, server.port, name).and_then(|agent| one(bench, &load, name, &agent));
+            let ended = Agent::start(bench, server.port, (name, way)).and_then(|agent| one(bench, &load, name, &agent));
             if let Err(reason) = ended {
                 bench.leave_out(&format!("payload log, {name}: {reason}"));
             }
@@ -74,19 +67,16 @@ pub(crate) fn run(bench: &mut Bench<'_>) -> Result<(), Failure> {
 }
 
 /// An agent with its sink, which goes after it.
-struct Agent {
-    peer: Peer,
+pub(super) struct Agent {
+    pub(super) peer: Peer,
     metrics: u16,
     sink: Option<Sink>,
 }
 
 impl Agent {
-    fn start(bench: &Bench<'_>, server: u16, name: &str) -> Result<Self, Failure> {
-        let sink = match name {
-            HEALTHY => Some(Sink::start(Duration::ZERO)?),
-            SLOW => Some(Sink::start(LATE)?),
-            _ => None,
-        };
+    /// `way`: of its sink, which is not there without.
+    pub(super) fn start(bench: &Bench<'_>, server: u16, (name, way): (&str, Option<Way>)) -> Result<Self, Failure> {
+        let sink = way.map(Sink::start).transpose()?;
         let metrics = free_port()?;
         let mut flags = vec!["--threads=1".to_owned(), format!("--metrics-port={metrics}")];
         if name != NO_LOG {

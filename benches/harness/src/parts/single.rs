@@ -63,7 +63,7 @@ pub(crate) fn run(bench: &mut Bench<'_>) -> Result<(), Failure> {
 }
 
 /// A client for each peer that can be asked.
-fn connect(bench: &mut Bench<'_>, peers: &[Peer]) -> Vec<Client> {
+pub(super) fn connect<'p>(bench: &mut Bench<'_>, peers: impl IntoIterator<Item = &'p Peer>) -> Vec<Client> {
     let path = if find("nginx").is_some() { FAST } else { IRIS };
     let mut clients = Vec::new();
     for peer in peers {
