@@ -117,6 +117,10 @@ pub const LOG_RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Longest wait before an event is sent again.
 pub const LOG_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
+/// Attempts in a row that a delivery thread makes with nothing taken or refused for good, before it leaves the sink alone for a
+/// while: as many as a few bad events may need that come one after the other.
+pub const LOG_FAILED_ATTEMPTS: u32 = 8;
+
 /// Time after which an event that was not delivered is given up, from its first attempt.
 pub const LOG_RETRY_FOR: Duration = Duration::from_secs(300);
 

@@ -8,7 +8,8 @@
 //!
 //! A retry does not hold up the events behind it. When the sink can't be reached at all there is nothing to hold up: then
 //! the thread takes nothing from the queue until an event that found out gets through, so a dead sink costs one attempt
-//! per thread and wait, not one per event.
+//! per thread and wait, not one per event. One that is reached and fails whatever it is given is tried as seldom
+//! ([`super::health`]), with events that have not failed yet: those that have may be what it fails of.
 //!
 //! When the agent ends the retries are due at once, and what is left at the deadline is given up and counted.
 //!
@@ -27,6 +28,7 @@ use log::Level;
 
 use super::carrier::{Cargo, Carrier, Cut, Landing};
 use super::event::{Receipt, header_safe};
+use super::health::Health;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
@@ -47,6 +49,7 @@ pub(crate) struct Courier<C: Carrier> {
     retries: BinaryHeap<Retry<C::Cargo>>,
     /// The last flight did not reach the sink.
     is_down: bool,
+    health: Health,
     metrics: Arc<CourierMetrics>,
     notices: Arc<Notices>,
 }
@@ -98,6 +101,7 @@ impl<C: Carrier> Courier<C> {
             carrier,
             retries: BinaryHeap::new(),
             is_down: false,
+            health: Health::default(),
             metrics,
             notices,
         }
@@ -122,6 +126,13 @@ impl<C: Carrier> Courier<C> {
         if self.ending.ends_at.get().is_some_and(|end| *end <= Instant::now()) {
             return Step::End;
         }
+        if self.health.is_ill() {
+            let now = Instant::now();
+            self.expire(now);
+            if self.health.rests_until(now).is_some() {
+                return self.wait();
+            }
+        }
         match self.take() {
             Some(parcel) => Step::Send(parcel),
             None => self.wait(),
@@ -130,12 +141,18 @@ impl<C: Carrier> Courier<C> {
 
     /// An event that can be sent now.
     fn take(&mut self) -> Option<Parcel<C::Cargo>> {
+        if self.health.is_ill() { self.fresh().or_else(|| self.due()) } else { self.due().or_else(|| self.fresh()) }
+    }
+
+    /// One that has failed, and whose time has come again.
+    fn due(&mut self) -> Option<Parcel<C::Cargo>> {
         // The clock is asked only where there is something to be late for.
-        if let Some(retry) = self.retries.peek()
-            && retry.due <= Instant::now()
-        {
-            return self.retries.pop().map(|retry| retry.parcel);
-        }
+        let is_due = self.retries.peek().is_some_and(|retry| retry.due <= Instant::now());
+        if is_due { self.retries.pop().map(|retry| retry.parcel) } else { None }
+    }
+
+    /// One that was not tried yet.
+    fn fresh(&mut self) -> Option<Parcel<C::Cargo>> {
         if self.waits_for_sink() {
             return None;
         }
@@ -145,6 +162,16 @@ impl<C: Carrier> Courier<C> {
         self.taken.next().map(Parcel::new)
     }
 
+    /// Gives up what has waited too long while the sink was tried with others.
+    fn expire(&mut self, now: Instant) {
+        while let Some(retry) = self.retries.peek()
+            && retry.parcel.attempts.is_some_and(|attempts| attempts.are_over(now))
+            && let Some(Retry { parcel, .. }) = self.retries.pop()
+        {
+            self.fail(parcel.cargo, Failed::Expired);
+        }
+    }
+
     /// The events in the queue would fail as well.
     fn waits_for_sink(&self) -> bool {
         self.is_down && !self.retries.is_empty()
@@ -152,12 +179,14 @@ impl<C: Carrier> Courier<C> {
 
     /// Waits for an event, a retry that is due, or the beginning of the end.
     fn wait(&mut self) -> Step<C::Cargo> {
-        if !self.is_fed && self.retries.is_empty() {
+        if !self.is_fed && self.retries.is_empty() && self.taken.len() == 0 {
             return Step::End;
         }
         let silent = never();
-        let queue = if self.waits_for_sink() || !self.is_fed { &silent } else { &self.queue };
-        let due = self.retries.peek().map(|retry| retry.due);
+        let rests_until = self.health.rests_until(Instant::now());
+        let is_deaf = rests_until.is_some() || self.waits_for_sink() || !self.is_fed;
+        let queue = if is_deaf { &silent } else { &self.queue };
+        let due = rests_until.or_else(|| self.retries.peek().map(|retry| retry.due));
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
         let timeout = until.map_or_else(never, crossbeam_channel::at);
         select! {
@@ -184,6 +213,7 @@ impl<C: Carrier> Courier<C> {
     fn hurry(&mut self) {
         self.ending.begins = never();
         let now = Instant::now();
+        self.health.rests_no_longer_than(now);
         let retries = std::mem::take(&mut self.retries).into_iter();
         self.retries = retries.map(|retry| Retry { due: now, ..retry }).collect();
     }
@@ -192,7 +222,8 @@ impl<C: Carrier> Courier<C> {
     fn load(&mut self, flight: &mut Vec<Parcel<C::Cargo>>, first: Parcel<C::Cargo>) {
         let mut bytes = first.cargo.bytes();
         flight.push(first);
-        while flight.len() < self.carrier.window() && bytes <= LOG_FLIGHT_BYTES {
+        let window = if self.health.is_ill() { 1 } else { self.carrier.window() };
+        while flight.len() < window && bytes <= LOG_FLIGHT_BYTES {
             let Some(parcel) = self.take() else { return };
             bytes += parcel.cargo.bytes();
             flight.push(parcel);
@@ -226,6 +257,7 @@ impl<C: Carrier> Courier<C> {
             Err(_) => Some(Cut::First { why: "a bug of the agent".to_owned() }),
         };
         let now = Instant::now();
+        self.note_health(&landings, cut.as_ref(), now);
         let mut parcels = flight.drain(..);
         for (landing, parcel) in landings.iter().zip(parcels.by_ref()) {
             self.land(landing, parcel, now);
@@ -236,6 +268,24 @@ impl<C: Carrier> Courier<C> {
             Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
             Some(Cut::First { why }) => self.put_off(parcels, (began, now), (&why, None)),
             Some(Cut::Destination { why, after }) => self.put_off(parcels, (began, now), (&why, after)),
+        }
+    }
+
+    /// What a flight says of the sink.
+    fn note_health(&mut self, landings: &[Landing], cut: Option<&Cut>, now: Instant) {
+        // An old connection that has ended says nothing, and one that is down is waited for in another way.
+        if landings.is_empty() && matches!(cut, Some(Cut::Line | Cut::Destination { .. })) {
+            return;
+        }
+        let later = |landing: &Landing| match landing.verdict {
+            Verdict::Later { after } => Some(after),
+            Verdict::Delivered | Verdict::Rejected => None,
+        };
+        let is_of_use = landings.iter().any(|landing| later(landing).is_none());
+        let after = landings.iter().filter_map(later).flatten().max();
+        self.health.tried(is_of_use, now, after, random::share());
+        if self.ending.ends_at.get().is_some() {
+            self.health.rests_no_longer_than(now + LOG_RETRY_FIRST);
         }
     }
 

@@ -15,6 +15,7 @@
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
 //! | `retry` | what an answer means, and when to come again; pure |
+//! | `health` | whether the sink fails whatever it is given; pure |
 //! | `carrier` | what such a thread needs of the way to a destination |
 //! | `flight`, `line`, `sink` | the way to an HTTP sink: events on it, over which connection, and where to |
 //! | `depot` | the way to an object store: batches, made into files |
@@ -38,6 +39,7 @@ mod deliver;
 mod depot;
 mod event;
 mod flight;
+mod health;
 mod line;
 pub mod marshal;
 pub mod marshaller;

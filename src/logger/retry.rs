@@ -48,17 +48,23 @@ impl Attempts {
 
     /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1.
     pub(crate) fn next(&mut self, now: Instant, after: Option<Duration>, chance: f64) -> Option<Instant> {
-        let wait = self.wait(chance).max(after.unwrap_or_default());
+        let wait = wait(self.failed, chance).max(after.unwrap_or_default());
         self.failed = self.failed.saturating_add(1);
         let due = now.checked_add(wait)?;
         (due.saturating_duration_since(self.first) <= LOG_RETRY_FOR).then_some(due)
     }
 
-    fn wait(self, chance: f64) -> Duration {
-        let doubled = LOG_RETRY_FIRST.saturating_mul(1 << self.failed.min(16));
-        let longest = doubled.min(LOG_RETRY_LONGEST);
-        longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    /// No further attempt would be in time.
+    pub(crate) fn are_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.first) > LOG_RETRY_FOR
     }
+}
+
+/// How long to wait after so many waits before. `chance`: from 0 up to 1.
+pub(super) fn wait(times: u32, chance: f64) -> Duration {
+    let doubled = LOG_RETRY_FIRST.saturating_mul(1 << times.min(16));
+    let longest = doubled.min(LOG_RETRY_LONGEST);
+    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -117,6 +123,8 @@ mod tests {
         let start = Instant::now();
         let mut attempts = Attempts::begin(start);
         assert!(attempts.next(start + LOG_RETRY_FOR - LOG_RETRY_FIRST, None, 1.0).is_some());
+        assert!(!attempts.are_over(start + LOG_RETRY_FOR));
         assert_eq!(attempts.next(start + LOG_RETRY_FOR, None, 0.0), None);
+        assert!(attempts.are_over(start + LOG_RETRY_FOR + LOG_RETRY_FIRST));
     }
 }

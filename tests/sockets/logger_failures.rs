@@ -1,7 +1,7 @@
 //! Sinks that fail, lie or dawdle: every event is delivered in the end or counted, and none waits for another (SPEC L5).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::logger_support::{
     ONE_COURIER, REQUESTS_ONLY, ask, assert_all_arrive, assert_once_each, bad_at_first, post, retries, times,
 };
 use crate::support::sink::{Event, TAKEN, dead_flag, logging, setup};
-use crate::support::{Books, Message, Peer, Server, Sink, until};
+use crate::support::{Books, Message, Peer, Server, Sink, holds_within, until};
 
 const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 
@@ -217,6 +217,40 @@ fn one_event_that_breaks_its_connection_does_not_hold_up_the_others() {
     // Two are called 0.
     until("the others are sent", || Books::of(&agent).sent == 19);
     assert_eq!(Books::of(&agent).waiting, 2);
+}
+
+#[test]
+fn a_sink_that_fails_whatever_it_is_given_is_left_alone_until_it_is_well() {
+    const EVENTS: usize = 1000;
+    /// What eight attempts with as many as fly together may bring, and a few with one.
+    const TRIED_AT_MOST: usize = 300;
+    let is_well = Arc::new(AtomicBool::new(false));
+    let of_sink = Arc::clone(&is_well);
+    let broken = "HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n";
+    let sink =
+        Sink::with(move |_| if of_sink.load(Ordering::SeqCst) { TAKEN.to_vec() } else { broken.as_bytes().to_vec() });
+    let server = Server::good();
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
+    ask(&agent, EVENTS);
+    let is_stormed = holds_within(Duration::from_secs(3), || sink.events().len() > TRIED_AT_MOST);
+    assert!(!is_stormed, "{} attempts", sink.events().len());
+    is_well.store(true, Ordering::SeqCst);
+    assert_eq!(Books::settled(&agent), Books::all_sent(EVENTS as u64));
+    assert_eq!(times(&sink.events()).len(), EVENTS);
+}
+
+#[test]
+fn bad_events_one_after_the_other_do_not_hold_up_the_good_ones_for_long() {
+    let sink = Sink::with(|event| if event.id().len() > 4 { REFUSED.to_vec() } else { TAKEN.to_vec() });
+    let server = Server::good();
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
+    for number in 0..40 {
+        assert_eq!(agent.ask(post(&format!("bad-{number}"))).status(), 200);
+    }
+    until("the sink is left alone", || sink.events().len() >= 40);
+    ask(&agent, 40);
+    until("the good ones are sent", || Books::of(&agent).sent == 40);
+    assert_eq!(Books::of(&agent).waiting, 40);
 }
 
 #[test]

@@ -194,8 +194,8 @@ fn note(group: Group) -> &'static str {
         }
         Group::Faults => {
             "One connection each to three agents in turn, as above on one processor together: one without a payload log, one \
-             with a healthy sink, and one whose sink fails and whose queue of 64 MiB was filled before. Memory is that of \
-             the filling, at 64 connections."
+             with a healthy sink, and one whose sink fails, which 64 connections loaded for a second before: tens of \
+             thousands of events wait, and come again. Memory is that of the loading."
         }
         Group::Quota => {
             "The proxy alone is held to the quota, by its control group; the server and the load have the rest."

@@ -1,8 +1,7 @@
 //! What a sink that fails does to requests: an agent whose sink does not do what it should, one whose sink does, and one
 //! without a payload log, by one connection each in turn.
 //!
-//! The failing one is loaded first, until its queue is full: then everything waits that can, and all that could be sent
-//! again is.
+//! The failing one is loaded first, so that tens of thousands of events wait, and come again.
 
 use std::time::Duration;
 
@@ -43,9 +42,8 @@ pub(crate) const TRICKLE: &str = "sink that reads a byte a second";
 const SAYS_TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
 const SAYS_BROKEN: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
 
-/// So much of 64 connections fills the queue of 64 MiB.
-const FILL_SECONDS: u32 = 1;
-const FILL_CONNECTIONS: usize = 64;
+const LOAD_SECONDS: u32 = 1;
+const LOAD_CONNECTIONS: usize = 64;
 /// Blocks of each agent in a round: 0.4 s of requests, so that a hundred of them are slower than p99.
 const TURNS: usize = 16;
 
@@ -55,7 +53,7 @@ pub(crate) fn plan(options: &Options) -> (usize, f64) {
     (runs, runs as f64 * SECONDS)
 }
 
-const SECONDS: f64 = FILL_SECONDS as f64 + (3 * TURNS) as f64 * BLOCK.as_secs_f64() + 4.0 * OVERHEAD;
+const SECONDS: f64 = LOAD_SECONDS as f64 + (3 * TURNS) as f64 * BLOCK.as_secs_f64() + 4.0 * OVERHEAD;
 
 pub(crate) fn run(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let server = bench.start(&bench.kitchen(CONNECTIONS).server()?)?;
@@ -85,8 +83,8 @@ fn one(
     let failing = Agent::start(bench, server.port, (name, way))?;
     let healthy = Agent::start(bench, server.port, (HEALTHY, Some(Way::HEALTHY)))?;
     let without = Agent::start(bench, server.port, (NO_LOG, None))?;
-    let run = load.closed(&failing.peer, FILL_CONNECTIONS, FILL_SECONDS, Work::Predict(1))?;
-    let peak = run.figures(Work::Predict(1), FILL_CONNECTIONS).into_iter().find(|figure| figure.0 == Kind::Peak);
+    let run = load.closed(&failing.peer, LOAD_CONNECTIONS, LOAD_SECONDS, Work::Predict(1))?;
+    let peak = run.figures(Work::Predict(1), LOAD_CONNECTIONS).into_iter().find(|figure| figure.0 == Kind::Peak);
     if let Some((kind, value)) = peak {
         bench.measured.add(id, name, kind, value);
     }
