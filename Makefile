@@ -17,6 +17,10 @@ STORES := $(TARGET)/stores
 STORES_READY := $(STORES)/venv/requirements.txt
 AZURITE := $(STORES)/azurite/node_modules/.bin/azurite-blob
 FAKE_GCS_SERVER := $(STORES)/bin/fake-gcs-server
+# A fast store, and a client of it, for bench-pull.
+VERSITYGW := $(STORES)/bin/versitygw
+AWS := $(TARGET)/aws
+AWS_READY := $(AWS)/requirements.txt
 # What deny, sbom and image-test need, which none of those does.
 CI_VENV := $(TARGET)/ci-venv
 CI_VENV_READY := $(CI_VENV)/requirements.txt
@@ -143,6 +147,16 @@ $(FAKE_GCS_SERVER): tests/stores/fake-gcs-server.version
 	! command -v go >/dev/null || GOBIN=$(dir $@) go install github.com/fsouza/fake-gcs-server@$$(cat $<)
 	@touch -c $@
 
+$(VERSITYGW): benches/fetch/versitygw.version
+	GOBIN=$(dir $@) go install github.com/versity/versitygw/cmd/versitygw@$$(cat $<)
+	@touch $@
+
+$(AWS_READY): benches/fetch/requirements.txt
+	python3 -m venv --clear $(AWS)
+	$(AWS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--only-binary :all: --requirement $<
+	cp $< $@
+
 $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	rm -rf $(MLSERVER)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
@@ -202,6 +216,14 @@ bench-self: ## whether this machine can tell the agent from itself slowed by 20 
 .PHONY: bench-kserve
 bench-kserve: $(VENV_READY) ## the batcher in front of the KServe SDK's own server
 	$(MAKE) bench BENCH='--only kserve $(BENCH)'
+
+# Onto another volume: make bench-pull BENCH='--to /mnt'
+.PHONY: bench-pull
+bench-pull: $(STORES_READY) $(AWS_READY) $(VERSITYGW) ## a model of 1 GB from a store beside curl and the aws command line: target/bench/pull.md (5 minutes)
+	@.ci/tools curl
+	.ci/build --example pull
+	$(STORES)/venv/bin/python benches/fetch/run.py --pull $(dir $(RELEASE))examples/pull --store $(VERSITYGW) \
+		--aws $(AWS)/bin/aws --out $(TARGET)/bench $(BENCH)
 
 # Some of it: make bench-micro BENCH=merge
 .PHONY: bench-micro

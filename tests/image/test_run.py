@@ -125,7 +125,7 @@ def test_a_name_of_the_pods_hosts_file_needs_no_server(contain, http_server, roo
 
 
 @pytest.mark.parametrize("failure", [NO_SUCH_NAME, SERVER_FAILURE, NameServer.SILENCE])
-def test_events_wait_while_the_sinks_name_is_not_found(contain, http_server, name_server, root, failure):
+def test_events_wait_while_the_sinks_name_is_not_found(contain, http_server, name_server, tree, failure):
     ids = []
 
     class Sink(support.Handler):
@@ -138,7 +138,7 @@ def test_events_wait_while_the_sinks_name_is_not_found(contain, http_server, nam
     names.failure = failure
     etc = {"resolv.conf": RESOLV_CONF.format(names.address) + "options timeout:1 attempts:1\n"}
     flags = [f"--log-url=http://sink:{http_server(Sink)}", "--log-mode=request"]
-    agent = contain(root, *QUICK, *flags, component_port=http_server(Model), etc=etc)
+    agent = contain(tree, *QUICK, *flags, component_port=http_server(Model), etc=etc)
     wanted = [str(number) for number in range(50)]
     for number in wanted:
         assert agents.exchange(agent.port, "POST", "/", b"x", {"Ce-Id": number}).status == 200
