@@ -9,6 +9,9 @@
 //!   <model-dir>/.kserve-agent/<name>.gone/        a model that has just been removed
 //! ```
 //!
+//! What is to go and can't be deleted (a model server that runs as another user may have written into a model) is said, is
+//! tried again at the next start, and is in nobody's way: the next of its kind is called `old1`.
+//!
 //! A model gets its marker while it is hidden, and its place by one rename, so that at any moment either the old one is
 //! there as a whole, or the new one. What is hidden is of no meaning but to a download that goes on.
 //!
@@ -37,6 +40,8 @@ const MARKER: &str = "SUCCESS.";
 const OLD: &str = "old";
 const GONE: &str = "gone";
 const NEW: &str = "new";
+/// Versions of a model that could not be deleted, beyond which another one is not replaced.
+const LEFTOVERS: usize = 100;
 
 impl Disk {
     /// The folder, made if it is not there.
@@ -62,9 +67,10 @@ impl Disk {
             if name.starts_with('.') || !entry.file_type()?.is_dir() {
                 continue;
             }
-            if let Some(version) = version_in(&entry.path())? {
+            // A folder that may not be read, as a volume's lost+found, is no model of the agent's.
+            if let Some(version) = version_in(&entry.path()).ok().flatten() {
                 // What it took the place of, when a crash came in between.
-                remove(&self.hidden_path(&name, &version))?;
+                discard(&self.hidden_path(&name, &version));
                 found.insert(name, version);
             }
         }
@@ -76,10 +82,12 @@ impl Disk {
         for entry in fs::read_dir(self.models.join(HIDDEN))? {
             let path = entry?.path();
             let name = path.file_name().and_then(|name| name.to_str()?.rsplit_once('.'));
-            match name.map(|(name, end)| (self.models.join(name), end)) {
-                Some((place, OLD)) if !place.exists() && version_in(&path)?.is_some() => fs::rename(&path, &place)?,
-                Some((_, OLD | GONE)) => remove(&path)?,
-                Some((place, NEW)) if !place.exists() => remove(&path)?,
+            let Some((name, end)) = name else { continue };
+            let (place, end) = (self.models.join(name), end.trim_end_matches(|digit: char| digit.is_ascii_digit()));
+            match end {
+                OLD if !place.exists() && version_in(&path).ok().flatten().is_some() => fs::rename(&path, &place)?,
+                OLD | GONE => discard(&path),
+                NEW if !place.exists() => discard(&path),
                 _ => {}
             }
         }
@@ -129,28 +137,30 @@ impl Disk {
     /// When the disk fails; then the one before it is still there.
     pub(super) fn place(&self, name: &str, spec: &Spec) -> io::Result<()> {
         let version = spec.version();
-        let hidden = self.hidden(name, &version)?;
+        // It is there: one that is not has been deleted, and must not come back empty.
+        let hidden = self.hidden_path(name, &version);
         // All of it, whoever wrote it: the marker must not outlive a crash that the files do not.
         syncfs(File::open(&hidden)?)?;
         write_marker(&hidden, spec, &version)?;
         super::injected::at("marked");
         File::create(self.aside(name, NEW))?;
-        let place = self.models.join(name);
+        let (place, old) = (self.models.join(name), self.emptied(name, OLD)?);
         if !place.exists() {
             fs::rename(&hidden, &place)?;
         } else if exchange(&hidden, &place).is_ok() {
             super::injected::at("exchanged");
             // What was there is in the hidden folder of the new one now.
-            fs::rename(&hidden, self.emptied(name, OLD)?)?;
+            fs::rename(&hidden, &old)?;
         } else {
             // A file system that can't exchange: `recover` ends what is cut here.
-            fs::rename(&place, self.emptied(name, OLD)?)?;
+            fs::rename(&place, &old)?;
             super::injected::at("displaced");
             fs::rename(&hidden, &place)?;
         }
         sync(&self.models)?;
         super::injected::at("placed");
-        remove(&self.aside(name, OLD))
+        discard(&old);
+        Ok(())
     }
 
     /// Deletes a model.
@@ -161,12 +171,13 @@ impl Disk {
         let place = self.models.join(name);
         if place.exists() {
             // Gone at once and as a whole for who looks at it, whatever happens to the rest.
-            fs::rename(&place, self.emptied(name, GONE)?)?;
+            let gone = self.emptied(name, GONE)?;
+            fs::rename(&place, &gone)?;
             sync(&self.models)?;
             super::injected::at("removed");
+            discard(&gone);
         }
         self.set_loaded(name)?;
-        remove(&self.aside(name, GONE))?;
         self.clean(name, None)
     }
 
@@ -190,8 +201,13 @@ impl Disk {
     /// A place aside, with nothing there.
     fn emptied(&self, name: &str, end: &str) -> io::Result<PathBuf> {
         let path = self.aside(name, end);
-        remove(&path)?;
-        Ok(path)
+        let failure = match remove(&path) {
+            Ok(()) => return Ok(path),
+            Err(failure) => failure,
+        };
+        // As many as there may be of versions that nobody can delete.
+        let mut others = (1..LEFTOVERS).map(|number| self.aside(name, &format!("{end}{number}")));
+        others.find(|path| !path.exists()).ok_or(failure)
     }
 
     /// A place for what belongs to a model and is not it.
@@ -242,6 +258,19 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Deletes what is no model any more, or says why it stays. Its marker goes first, so that what is left of it is none.
+fn discard(path: &Path) {
+    let unmark = || -> io::Result<()> {
+        let markers = markers(path)?;
+        markers.iter().try_for_each(|version| fs::remove_file(marker(path, version)))
+    };
+    // Whatever that fails of, the next fails of as well.
+    let _ = unmark();
+    if let Err(error) = remove(path) {
+        log::warn!("--model-dir: {} can't be deleted: {error}; it stays until the next start", path.display());
+    }
+}
+
 /// Deletes a folder, if it is there.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -252,121 +281,4 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::list::List;
-    use super::*;
-
-    fn spec(uri: &str) -> Spec {
-        let json = format!(r#"[{{"modelName":"m","modelSpec":{{"storageUri":"{uri}"}}}}]"#);
-        List::parse(json.as_bytes()).unwrap().models.remove("m").unwrap()
-    }
-
-    /// A folder of its own for each test, deleted at its end.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("kserve-agent-disk-{}-{name}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn pulled(disk: &Disk, spec: &Spec, text: &str) {
-        let hidden = disk.hidden("m", &spec.version()).unwrap();
-        fs::write(hidden.join("file"), text).unwrap();
-        disk.place("m", spec).unwrap();
-        assert!(disk.is_new("m"));
-        disk.set_loaded("m").unwrap();
-    }
-
-    fn hidden(folder: &Folder) -> usize {
-        fs::read_dir(folder.0.join(HIDDEN)).unwrap().count()
-    }
-
-    #[test]
-    fn a_model_comes_is_replaced_and_goes() {
-        let folder = Folder::new("life");
-        let disk = Disk::open(&folder.0).unwrap();
-        assert!(disk.survey().unwrap().is_empty());
-        for uri in ["s3://one", "s3://two"] {
-            pulled(&disk, &spec(uri), uri);
-            assert_eq!(fs::read_to_string(folder.0.join("m/file")).unwrap(), uri);
-            assert_eq!(disk.survey().unwrap()["m"], spec(uri).version());
-            assert_eq!(hidden(&folder), 0);
-        }
-        let marker = marker(&folder.0.join("m"), &spec("s3://two").version());
-        assert_eq!(fs::read_to_string(marker).unwrap(), spec("s3://two").json());
-        disk.delete("m").unwrap();
-        disk.delete("m").unwrap();
-        assert!(disk.survey().unwrap().is_empty() && !folder.0.join("m").exists() && hidden(&folder) == 0);
-    }
-
-    #[test]
-    fn a_model_that_made_room_for_one_that_never_came_is_put_back() {
-        let folder = Folder::new("back");
-        let disk = Disk::open(&folder.0).unwrap();
-        pulled(&disk, &spec("s3://one"), "one");
-        fs::rename(folder.0.join("m"), disk.aside("m", OLD)).unwrap();
-        assert_eq!(disk.survey().unwrap()["m"], spec("s3://one").version());
-        assert_eq!(hidden(&folder), 0);
-    }
-
-    #[test]
-    fn a_model_that_was_being_deleted_stays_deleted() {
-        let folder = Folder::new("deleted");
-        let disk = Disk::open(&folder.0).unwrap();
-        pulled(&disk, &spec("s3://one"), "one");
-        fs::rename(folder.0.join("m"), disk.aside("m", GONE)).unwrap();
-        assert!(disk.survey().unwrap().is_empty());
-        assert!(!folder.0.join("m").exists() && hidden(&folder) == 0);
-    }
-
-    #[test]
-    fn what_a_model_took_the_place_of_goes_though_nobody_came_to_delete_it() {
-        let folder = Folder::new("exchanged");
-        let disk = Disk::open(&folder.0).unwrap();
-        pulled(&disk, &spec("s3://two"), "two");
-        let left = disk.hidden("m", &spec("s3://two").version()).unwrap();
-        fs::write(left.join("file"), "one").unwrap();
-        assert_eq!(disk.survey().unwrap()["m"], spec("s3://two").version());
-        assert_eq!(hidden(&folder), 0);
-    }
-
-    #[test]
-    fn a_model_that_brings_markers_of_its_own_has_only_the_agents() {
-        let folder = Folder::new("forged");
-        let disk = Disk::open(&folder.0).unwrap();
-        let one = spec("s3://one");
-        let hidden = disk.hidden("m", &one.version()).unwrap();
-        for uri in ["s3://two", "s3://three"] {
-            fs::write(marker(&hidden, &spec(uri).version()), "forged").unwrap();
-        }
-        fs::create_dir(marker(&hidden, &spec("s3://four").version())).unwrap();
-        disk.place("m", &one).unwrap();
-        assert_eq!(disk.survey().unwrap()["m"], one.version());
-        assert!(disk.is_new("m"), "the server was not told");
-        disk.delete("m").unwrap();
-        assert!(!disk.is_new("m"));
-    }
-
-    #[test]
-    fn what_is_hidden_goes_unless_it_is_wanted() {
-        let folder = Folder::new("sweep");
-        let disk = Disk::open(&folder.0).unwrap();
-        let (one, two) = (spec("s3://one").version(), spec("s3://two").version());
-        disk.hidden("m", &one).unwrap();
-        disk.hidden("m", &two).unwrap();
-        disk.hidden("m.n", &two).unwrap();
-        disk.clean("m", Some(&two)).unwrap();
-        assert_eq!(hidden(&folder), 2);
-        disk.sweep(|name, _| name == "m.n").unwrap();
-        assert!(disk.hidden("m.n", &two).unwrap().exists() && hidden(&folder) == 1);
-    }
-}
+mod tests;

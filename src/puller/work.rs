@@ -52,6 +52,8 @@ impl Workbench {
         super::injected::at("pulling");
         source.fetch(&hidden, progress, stop)?;
         super::injected::at("pulled");
+        // It may have gone on after its last look.
+        stop.check()?;
         self.disk.place(name, spec).map_err(of_disk)
     }
 }
