@@ -8,8 +8,8 @@ pub const MODELS_LIST_BYTES: u64 = 8 * 1024 * 1024;
 /// Models in the list. KServe's own controller shards at far fewer; each has a folder, and at most one operation.
 pub const MODELS_MAX: usize = 10_000;
 
-/// Bytes of a model's name, which is a folder's: 255 are allowed, and the agent adds to it.
-pub const MODEL_NAME_BYTES: usize = 200;
+/// Bytes of a model's name: a folder's may have 255, and that of a model on its way has a dot and 64 digits more.
+pub const MODEL_NAME_BYTES: usize = 190;
 
 /// Time after which list and model server are looked at without a sign of a change: a notice can be lost, and a server
 /// that was started anew knows no models.
@@ -18,9 +18,11 @@ pub const MODELS_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Downloads at once; each has threads of its own besides.
 pub const MODEL_DOWNLOADS: usize = 4;
 
-/// Loads, unloads and removals at once, beside the downloads, which may take hours: a model server loads one after the
-/// other, and a removal must not wait for it.
-pub const MODEL_CALLS: usize = 2;
+/// Loads at once, beside the downloads, which may take hours: a model server loads one after the other.
+pub const MODEL_LOADS: usize = 2;
+
+/// Unloads and deletions at once, which must not wait for loads that take minutes.
+pub const MODEL_REMOVALS: usize = 1;
 
 /// Wait before a failed operation is tried again; it doubles with every failure.
 pub const MODEL_RETRY_FIRST: Duration = Duration::from_secs(1);

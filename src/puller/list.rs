@@ -7,9 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
 
 use crate::config::{MODEL_NAME_BYTES, MODELS_MAX};
 
@@ -25,16 +27,17 @@ pub(super) struct List {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
+    #[serde(default)]
     pub(super) storage_uri: String,
     #[serde(default)]
     framework: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "quantity")]
     memory: String,
 }
 
 /// The SHA-256 of a specification, in hex: which version of a model this is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Version(String);
+pub(super) struct Version(Arc<str>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,12 +52,19 @@ impl List {
     /// # Errors
     /// When it is none; the text says where and why.
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
-        let entries: Vec<Entry> = serde_json::from_slice(json).map_err(|error| format!("it is no list: {error}"))?;
+        let entries: Vec<Json> = serde_json::from_slice(json).map_err(|error| format!("it is no list: {error}"))?;
         if entries.len() > MODELS_MAX {
             return Err(format!("it has {} models, {MODELS_MAX} are allowed", entries.len()));
         }
         let mut list = Self::default();
-        for (number, Entry { model_name, model_spec }) in entries.into_iter().enumerate() {
+        for (number, entry) in entries.into_iter().enumerate() {
+            let Entry { model_name, model_spec } = match serde_json::from_value(entry) {
+                Ok(entry) => entry,
+                Err(why) => {
+                    list.refused.push(format!("entry {}: it is no model: {why}", number + 1));
+                    continue;
+                }
+            };
             let name = model_name.unwrap_or_default();
             if let Err(why) = check(&name) {
                 list.refused.push(format!("entry {}: the name {} {why}", number + 1, shown(&name)));
@@ -70,6 +80,15 @@ impl List {
             list.models.insert(name, spec);
         }
         Ok(list)
+    }
+}
+
+/// A quantity of Kubernetes: a text, or a number, which is as good.
+fn quantity<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match Json::deserialize(from)? {
+        Json::String(text) => Ok(text),
+        Json::Number(number) => Ok(number.to_string()),
+        _ => Err(serde::de::Error::custom("memory is no quantity")),
     }
 }
 
@@ -105,7 +124,7 @@ impl Spec {
             // A String takes every character, so this can't fail.
             let _ = write!(hex, "{byte:02x}");
         }
-        Version(hex)
+        Version(hex.into())
     }
 }
 
@@ -113,7 +132,7 @@ impl Version {
     /// That which a marker's name says.
     pub(super) fn of_hex(hex: &str) -> Option<Self> {
         let is_one = hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_one.then(|| Self(hex.to_owned()))
+        is_one.then(|| Self(hex.into()))
     }
 
     pub(super) fn hex(&self) -> &str {
@@ -153,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_refused_as_a_whole() {
-        for json in ["", "{}", "[1]", "null", "[{]", r#"[{"modelName":1}]"#] {
+        for json in ["", "{}", "null", "[{]", r#"[{"modelName":"m"}"#] {
             assert!(parse(json).is_err(), "{json}");
         }
         let twice = r#"{"modelName":"m","modelSpec":{"storageUri":"s3://b"}}"#;
@@ -171,15 +190,30 @@ mod tests {
             ("a/b", "has a slash"),
             ("/etc", "has a slash"),
             ("a\\n", "has a control character"),
-            (&"x".repeat(201), "has 201 bytes, 200 are allowed"),
+            (&"x".repeat(191), "has 191 bytes, 190 are allowed"),
         ] {
             let json = format!(r#"[{{"modelName":"{name}","modelSpec":{{"storageUri":"s3://b"}}}},{good}]"#);
             let list = parse(&json).unwrap();
             assert_eq!(list.models.len(), 1, "{name}");
             assert!(list.refused[0].starts_with("entry 1: the name ") && list.refused[0].ends_with(why), "{list:?}");
         }
-        for json in [r#"[{"modelName":"m"}]"#, r#"[{"modelName":"m","modelSpec":{"storageUri":""}}]"#] {
-            assert_eq!(parse(json).unwrap().refused, ["entry 1: the model m has no storageUri"]);
+        for spec in ["", r#","modelSpec":{}"#, r#","modelSpec":{"storageUri":""}"#] {
+            let list = parse(&format!(r#"[{{"modelName":"m"{spec}}},{good}]"#)).unwrap();
+            assert_eq!(
+                (list.models.len(), list.refused),
+                (1, vec!["entry 1: the model m has no storageUri".to_owned()])
+            );
         }
+        for entry in ["1", r#"{"modelName":1}"#, r#"{"modelName":"m","modelSpec":{"storageUri":"s3://b","memory":[]}}"#]
+        {
+            let list = parse(&format!("[{entry},{good}]")).unwrap();
+            assert!(list.models.len() == 1 && list.refused[0].starts_with("entry 1: it is no model: "), "{list:?}");
+        }
+    }
+
+    #[test]
+    fn memory_may_be_a_number() {
+        let list = parse(r#"[{"modelName":"m","modelSpec":{"storageUri":"s3://b","memory":1}}]"#).unwrap();
+        assert_eq!(list.models["m"].memory, "1");
     }
 }

@@ -64,7 +64,7 @@ use self::source::{Progress, Source, Stop};
 use self::view::Views;
 use self::watch::Watch;
 use self::work::Workbench;
-use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, PullerConfig};
+use crate::config::{MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS, PullerConfig};
 use crate::ops::metrics::family;
 use crate::storage::Failure;
 
@@ -105,8 +105,8 @@ impl Puller {
         let (tasks, tasks_of) = crossbeam_channel::unbounded();
         let (results_to, results) = crossbeam_channel::unbounded();
         let watch = Watch::new(&self.config.config_dir, changes_to);
+        self.views.open(self.models);
         let reconciler = Reconciler {
-            models: self.models,
             changes,
             tasks,
             results,
@@ -120,7 +120,7 @@ impl Puller {
             asks_again: false,
         };
         // One for the question what the server has.
-        let workers = (0..=MODEL_DOWNLOADS + MODEL_CALLS).map(|number| {
+        let workers = (0..=MODEL_DOWNLOADS + MODEL_LOADS + MODEL_REMOVALS).map(|number| {
             let (workbench, tasks, results) = (self.workbench.clone(), tasks_of.clone(), results_to.clone());
             Task::new(&format!("pull-{number}"), move || work(&workbench, &tasks, &results))
         });

@@ -12,7 +12,9 @@ use crossbeam_channel::Sender;
 use super::list::{Spec, Version};
 use super::plan::{Facts, Server, Step};
 use super::source::{Progress, Stop};
-use crate::config::{MODEL_CALLS, MODEL_DOWNLOADS, MODEL_RETRY_ASKED, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST};
+use crate::config::{
+    MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS, MODEL_RETRY_ASKED, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST,
+};
 
 /// The models that are wanted, there, or on their way out.
 #[derive(Default)]
@@ -126,22 +128,22 @@ impl Models {
     /// When the next failed step is due; `None`: not before something else has happened.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let has_thread = self.has_thread();
-        let waiting = self.models.values().filter(|model| model.running.is_none() && has_thread(model));
-        waiting.filter_map(|model| model.failure.as_ref()).map(|failure| failure.due).min()
+        let failed = self.models.values().filter(|model| model.running.is_none() && model.failure.is_some());
+        failed.filter(|model| has_thread(model)).filter_map(Model::due).min()
     }
 
     /// A step has ended. `chance`: from 0 up to 1. Whether it failed.
     pub(super) fn ended(&mut self, name: &str, result: Result<(), Failed>, now: Instant, chance: f64) -> bool {
         let Some(model) = self.models.get_mut(name) else { return false };
-        let Some(Running { step, .. }) = model.running.take() else { return false };
-        let is_wanted = model.facts.allows(&step);
+        let Some(Running { step, stop, .. }) = model.running.take() else { return false };
+        // One that was stopped may be what is wanted once more.
+        let was_stopped = stop.is_none();
         let has_failed = match result {
             Ok(()) => {
                 model.done(&step, now);
                 false
             }
-            // It was stopped.
-            Err(_) if !is_wanted => false,
+            Err(_) if was_stopped => false,
             Err(failed) => {
                 model.fail(failed, now, chance);
                 true
@@ -174,16 +176,18 @@ impl Models {
         }
     }
 
-    /// Every wanted model is ready or has failed, and every other is gone or could not go.
+    /// Every wanted model is ready or has failed once, and every other is gone or could not go.
     pub(super) fn were_tried(&self) -> bool {
-        self.models
-            .values()
-            .all(|model| model.running.is_none() && (model.failure.is_some() || model.facts.next().is_none()))
+        let is_done = |model: &Model| model.running.is_none() && model.facts.next().is_none();
+        self.models.values().all(|model| model.failures > 0 || is_done(model))
     }
 
-    /// Whether this version of a model is wanted.
-    pub(super) fn wants(&self, name: &str, version: &Version) -> bool {
-        self.models.get(name).is_some_and(|model| model.facts.wanted.as_ref() == Some(version))
+    /// Whether this version of a model is wanted, or on its way though it no longer is: then its thread has the folder.
+    pub(super) fn keeps(&self, name: &str, version: &Version) -> bool {
+        self.models.get(name).is_some_and(|model| {
+            let is_coming = |running: &Running| matches!(&running.step, Step::Pull(coming) if coming == version);
+            model.facts.wanted.as_ref() == Some(version) || model.running.as_ref().is_some_and(is_coming)
+        })
     }
 
     /// All of them, for those who look.
@@ -193,20 +197,25 @@ impl Models {
 
     /// Whether there is a thread for a model's next step.
     fn has_thread(&self) -> impl Fn(&Model) -> bool + use<> {
-        let running = |is_pull: bool| {
-            let steps = self.models.values().filter_map(|model| model.running.as_ref());
-            steps.filter(|running| matches!(running.step, Step::Pull(_)) == is_pull).count()
-        };
-        let (has_download, has_call) = (running(true) < MODEL_DOWNLOADS, running(false) < MODEL_CALLS);
-        move |model| match model.facts.next() {
-            Some(Step::Pull(_)) => has_download,
-            Some(_) => has_call,
-            None => false,
+        let mut threads = [MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS];
+        for running in self.models.values().filter_map(|model| model.running.as_ref()) {
+            let of = &mut threads[threads_of(&running.step)];
+            *of = of.saturating_sub(1);
         }
+        move |model| model.facts.next().is_some_and(|step| threads[threads_of(&step)] > 0)
     }
 
     fn forget(&mut self) {
         self.models.retain(|_, model| model.running.is_some() || !model.facts.is_forgotten());
+    }
+}
+
+/// Which threads do a step.
+fn threads_of(step: &Step) -> usize {
+    match step {
+        Step::Pull(_) => 0,
+        Step::Load(_) => 1,
+        Step::Unload | Step::Delete => 2,
     }
 }
 
@@ -278,6 +287,11 @@ impl Model {
         self.failure.as_ref()
     }
 
+    /// When it is tried again.
+    fn due(&self) -> Option<Instant> {
+        self.failure.as_ref().map(|failure| failure.due)
+    }
+
     /// Steps that failed so far.
     pub(super) fn failures(&self) -> u64 {
         self.failures
@@ -288,9 +302,23 @@ impl Model {
         self.running.as_ref().map(|running| Arc::clone(&running.progress))
     }
 
-    /// Where it comes from; behind a question mark may be a signature.
-    pub(super) fn uri(&self) -> Option<&str> {
-        self.spec.as_ref().and_then(|spec| spec.storage_uri.split('?').next())
+    /// Where it comes from, without what is secret in it.
+    pub(super) fn uri(&self) -> Option<String> {
+        self.spec.as_ref().map(|spec| shown(&spec.storage_uri))
+    }
+}
+
+/// A URI without the query, which may be a signature, and without a user's name and password. What is before the @ of
+/// abfs is a container.
+fn shown(uri: &str) -> String {
+    let uri = uri.split('?').next().unwrap_or_default();
+    match uri.split_once("://") {
+        Some((scheme, rest)) if scheme.to_ascii_lowercase().starts_with("http") => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        _ => uri.to_owned(),
     }
 }
 

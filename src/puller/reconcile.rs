@@ -11,8 +11,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::disk::Disk;
-use super::list::List;
-use super::models::{Failed, Models, Order};
+use super::list::{List, Version};
+use super::models::{Failed, Order};
 use super::plan::Step;
 use super::view::Views;
 use super::watch::Seen;
@@ -22,7 +22,6 @@ use crate::ops::random;
 
 /// The thread.
 pub(super) struct Reconciler {
-    pub(super) models: Models,
     pub(super) changes: Receiver<Seen>,
     /// To the threads that do steps.
     pub(super) tasks: Sender<Task>,
@@ -77,7 +76,6 @@ impl Reconciler {
     pub(super) fn run(mut self) {
         loop {
             self.order();
-            self.views.show(&self.models);
             self.tell_when_tried();
             if !self.wait() {
                 return;
@@ -93,7 +91,7 @@ impl Reconciler {
         }
         // What the server has already is not loaded again.
         while self.has_asked
-            && let Some(order) = self.models.next(now)
+            && let Some(order) = self.next_order(now)
         {
             if self.tasks.send(Task::Step(order)).is_err() {
                 return;
@@ -101,11 +99,14 @@ impl Reconciler {
         }
     }
 
+    fn next_order(&self, now: Instant) -> Option<Order> {
+        self.views.models().next(now)
+    }
+
     fn tell_when_tried(&mut self) {
         if self.has_list
             && self.has_asked
-            && self.models.were_tried()
-            && let Some(tried) = self.tried.take()
+            && let Some(tried) = self.tried.take_if(|_| self.views.models().were_tried())
         {
             tried();
         }
@@ -113,7 +114,7 @@ impl Reconciler {
 
     fn wait(&mut self) -> bool {
         let asks_at = Some(self.asks_at).filter(|_| self.has_list && !self.is_asking);
-        let due = self.models.next_due().into_iter().chain(asks_at).min();
+        let due = self.views.models().next_due().into_iter().chain(asks_at).min();
         let due = due.map_or_else(never, crossbeam_channel::at);
         select! {
             recv(self.changes) -> seen => match seen {
@@ -150,15 +151,15 @@ impl Reconciler {
         refused.iter().for_each(|why| log::error!("--config-dir: models.json: {why}"));
         log::info!("models.json: {} models", models.len());
         self.views.list_failed(refused.into_iter().next());
-        self.models.want(models);
+        self.views.models().want(models);
         self.has_list = true;
         self.sweep();
     }
 
     /// Deletes what downloads that nobody wants any more have left.
     fn sweep(&self) {
-        let models = &self.models;
-        if let Err(error) = self.disk.sweep(|name, version| models.wants(name, version)) {
+        let keeps = |name: &str, version: &Version| self.views.models().keeps(name, version);
+        if let Err(error) = self.disk.sweep(keeps) {
             log::warn!("--model-dir: what is left of a download can't be deleted: {error}");
         }
     }
@@ -174,7 +175,7 @@ impl Reconciler {
                     self.asks_at = now;
                     self.asks_again = self.is_asking;
                 }
-                let has_failed = self.models.ended(&name, result, now, random::share());
+                let has_failed = self.views.models().ended(&name, result, now, random::share());
                 match reason {
                     None => log::info!("model {name}: {step}"),
                     Some(reason) if has_failed => log::warn!("model {name}: not {step}: {reason}; it is tried again"),
@@ -189,7 +190,7 @@ impl Reconciler {
                 self.has_asked = true;
                 self.asks_at = if std::mem::take(&mut self.asks_again) { now } else { now + MODELS_CHECK_INTERVAL };
                 if let Some(ready) = ready {
-                    self.models.are_ready(&ready, asked);
+                    self.views.models().are_ready(&ready, asked);
                 }
             }
         }

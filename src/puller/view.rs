@@ -1,10 +1,11 @@
 //! What the models are doing, for metrics and the status page (SPEC M5, O1).
 //!
-//! The reconciler makes a picture after each of its steps; who looks takes the last one, and waits for nobody.
+//! Who looks makes a picture of them, while the reconciler waits for as long as that takes: ten thousand take milliseconds,
+//! where a picture after each of its steps took most of its time.
 //!
 //! Not here: what follows from it ([`super::reconcile`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value as Json, json};
@@ -13,20 +14,14 @@ use super::models::{Model, Models, State};
 use super::source::Progress;
 use crate::ops::metrics::family::{Family, Kind, Sample, Source, Value};
 
-/// The last picture.
+/// The models, which the reconciler changes and others look at.
 #[derive(Default)]
 pub(crate) struct Views {
-    picture: Mutex<Arc<Picture>>,
-}
-
-#[derive(Default, Clone)]
-struct Picture {
-    models: Vec<View>,
-    list_failure: Option<String>,
+    models: Mutex<Models>,
+    list_failure: Mutex<Option<String>>,
 }
 
 /// One model.
-#[derive(Clone)]
 struct View {
     name: String,
     uri: Option<String>,
@@ -47,26 +42,28 @@ const STATES: [(State, &str); 6] = [
 ];
 
 impl Views {
-    pub(super) fn show(&self, models: &Models) {
-        let models = models.iter().map(|(name, model)| View::of(name, model)).collect();
-        let mut picture = self.lock();
-        let list_failure = picture.list_failure.clone();
-        *picture = Arc::new(Picture { models, list_failure });
+    /// All of them; nobody else sees them meanwhile.
+    pub(super) fn models(&self) -> MutexGuard<'_, Models> {
+        // Whoever panicked with them has left them as they were between two steps.
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that there are at the start.
+    pub(super) fn open(&self, models: Models) {
+        *self.models() = models;
     }
 
     /// Why the list, or an entry of it, is not followed; `None`: it is.
     pub(super) fn list_failed(&self, why: Option<String>) {
-        let mut picture = self.lock();
-        *picture = Arc::new(Picture { list_failure: why, ..Picture::clone(&picture) });
+        *self.list_failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Picture>> {
-        // Held for no longer than it takes to put a pointer in its place.
-        self.picture.lock().unwrap_or_else(PoisonError::into_inner)
+    fn list_failure(&self) -> Option<String> {
+        self.list_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn picture(&self) -> Arc<Picture> {
-        Arc::clone(&self.lock())
+    fn all(&self) -> Vec<View> {
+        self.models().iter().map(|(name, model)| View::of(name, model)).collect()
     }
 }
 
@@ -74,7 +71,7 @@ impl View {
     fn of(name: &str, model: &Model) -> Self {
         Self {
             name: name.to_owned(),
-            uri: model.uri().map(str::to_owned),
+            uri: model.uri(),
             state: model.state(),
             reason: model.failure().map(|failure| failure.reason.clone()),
             next_try: model.failure().map(|failure| failure.due),
@@ -112,8 +109,7 @@ impl View {
 
 impl Source for Views {
     fn families(&self) -> Vec<Family> {
-        let picture = self.picture();
-        let models = &picture.models;
+        let models = self.all();
         let count = |wanted: State| models.iter().filter(|model| model.state == wanted).count() as u64;
         let counts = STATES.into_iter().map(|(state, name)| Sample {
             labels: vec![("state", name.to_owned())],
@@ -151,14 +147,13 @@ impl Source for Views {
             Family::gauge(
                 "kserve_agent_models_list_failed",
                 "Whether models.json, or an entry of it, can't be followed.",
-                u64::from(picture.list_failure.is_some()),
+                u64::from(self.list_failure().is_some()),
             ),
         ]
     }
 
     fn details(&self) -> Option<(&'static str, Json)> {
-        let picture = self.picture();
-        let models: Vec<Json> = picture.models.iter().map(View::json).collect();
-        Some(("models", json!({ "models": models, "list_failure": picture.list_failure })))
+        let models: Vec<Json> = self.all().iter().map(View::json).collect();
+        Some(("models", json!({ "models": models, "list_failure": self.list_failure() })))
     }
 }

@@ -124,3 +124,61 @@ fn a_store_may_ask_for_time_but_not_for_days() {
         assert_eq!(models.next_due(), Some(now + Duration::from_secs(granted)), "{asked:?}");
     }
 }
+
+#[test]
+fn models_that_fail_again_and_again_do_not_keep_the_first_round_from_its_end() {
+    let now = Instant::now();
+    let mut models = Models::default();
+    models.want(list(&["a", "b"]));
+    for _ in 0..2 {
+        step(&mut models, now, refused());
+    }
+    let later = now + Duration::from_secs(2);
+    let order = models.next(later).unwrap();
+    assert!(models.were_tried(), "both have failed, and one is tried again");
+    models.ended(&order.name, Ok(()), later, 1.0);
+    assert!(models.were_tried());
+}
+
+#[test]
+fn a_removal_does_not_wait_for_loads() {
+    let now = Instant::now();
+    let mut models = Models::default();
+    models.want(list(&["a", "b", "c"]));
+    // The first is there and loaded, the second is there.
+    (0..3).for_each(|_| drop(step(&mut models, now, Ok(()))));
+    let second = models.next(now).unwrap();
+    assert!(matches!(step(&mut models, now, Ok(())), Step::Pull(_)));
+    let third = models.next(now).unwrap();
+    assert!([second, third].iter().all(|order| matches!(order.step, Step::Load(_))), "both loads are under way");
+    models.want(list(&["b", "c"]));
+    assert_eq!(models.next(now).map(|order| order.step), Some(Step::Unload));
+}
+
+#[test]
+fn a_download_that_was_stopped_has_not_failed_and_its_folder_is_its_own() {
+    let now = Instant::now();
+    let mut models = Models::default();
+    models.want(list(&["m"]));
+    let Step::Pull(version) = models.next(now).unwrap().step else { panic!("no download") };
+    models.want(list(&[]));
+    assert!(models.keeps("m", &version), "its thread has it");
+    // It is wanted once more before its thread has noticed.
+    models.want(list(&["m"]));
+    assert!(!models.ended("m", refused(), now, 1.0));
+    assert!(matches!(step(&mut models, now, Ok(())), Step::Pull(_)));
+    models.want(list(&[]));
+    assert!(!models.keeps("m", &version));
+}
+
+#[test]
+fn what_is_shown_of_a_uri_has_no_secret() {
+    for (uri, wanted) in [
+        ("http://user:password@h:1/a@b?sig=secret", "http://h:1/a@b"),
+        ("HTTPS://token@h", "HTTPS://h"),
+        ("abfs://container@account.blob.core.windows.net/m?sas", "abfs://container@account.blob.core.windows.net/m"),
+        ("s3://b/m", "s3://b/m"),
+    ] {
+        assert_eq!(shown(uri), wanted);
+    }
+}
