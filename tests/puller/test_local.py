@@ -54,6 +54,26 @@ def test_what_has_no_end_or_is_no_file_is_refused(puller, volume):
     assert puller.run(f"file://{volume}").errors.endswith("pipe: it is no file and no folder\n")
 
 
+def test_a_link_out_of_the_volume_is_refused(puller, volume):
+    (volume / "env").symlink_to("/proc/self/environ")
+    assert puller.refused(f"file://{volume}").endswith("env: a link that leads out of the volume")
+    assert puller.refused("file:///proc/self/environ").startswith("no model is below /proc/")
+
+
+def test_a_name_of_the_agents_own_is_refused(puller, volume):
+    (volume / ".kserve-agent-x").touch()
+    assert puller.refused(f"file://{volume}").endswith("a name that is the agent's own")
+
+
+def test_links_that_multiply_have_an_end(puller, volume):
+    (volume / "d0").mkdir()
+    for number in range(20):
+        (volume / f"d{number + 1}").mkdir()
+        for name in "ab":
+            (volume / f"d{number + 1}" / name).symlink_to(f"../d{number}")
+    assert "more than 100000 files and folders" in puller.run(f"file://{volume}").errors
+
+
 def test_what_is_not_there_is_told(puller, volume):
     assert puller.refused(f"file://{volume}/nothing").endswith("No such file or directory (os error 2)")
     assert puller.refused("pvc://a-claim/nothing").startswith("/mnt/pvc/nothing: ")

@@ -209,13 +209,3 @@ fn a_models_folder_that_cant_be_made_is_said() {
     let log = agent.log();
     assert!(log.contains("models' folder (--model-dir)") && log.contains("Not a directory"), "{log}");
 }
-
-#[test]
-fn a_folder_that_cant_be_written_ends_the_start_with_its_flag() {
-    let (place, repository) = (Place::new("read-only"), Repository::new());
-    place.list(&[]);
-    // Nobody may make a folder there, not even root.
-    let mut agent = place.agent(&repository).flags(&["--model-dir=/proc/models"]).spawn(free_port());
-    let status = agent.wait(Duration::from_secs(10));
-    assert!(!status.success() && agent.log().contains("--model-dir"), "{status} {}", agent.log());
-}
