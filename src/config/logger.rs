@@ -141,6 +141,11 @@ pub const LOG_FLIGHT_BYTES: usize = 64 * 1024;
 /// Time in which a sink answers all events that fly together, for more to fly next time.
 pub const LOG_FLIGHT_FAST: Duration = Duration::from_millis(50);
 
+/// Time after which several events are sent together again to a sink that has answered the first of them alone: one that
+/// can't, which takes a whole `--log-client-timeout` to notice, is asked seldom, and one that had a pause is not slow for
+/// ever.
+pub const LOG_PIPELINE_AGAIN: Duration = Duration::from_secs(600);
+
 /// Bytes after which a segment of the queue on disk is followed by the next: what is sent again after a crash, though it was
 /// delivered, is less than that.
 pub const LOG_SEGMENT_BYTES: usize = 1024 * 1024;

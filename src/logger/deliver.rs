@@ -129,13 +129,13 @@ impl<C: Carrier> Courier<C> {
         if self.health.is_ill() {
             let now = Instant::now();
             self.expire(now);
-            if self.health.rests_until(now).is_some() {
-                return self.wait();
+            if let Some(until) = self.health.rests_until(now) {
+                return self.wait(Some(until));
             }
         }
         match self.take() {
             Some(parcel) => Step::Send(parcel),
-            None => self.wait(),
+            None => self.wait(None),
         }
     }
 
@@ -177,14 +177,14 @@ impl<C: Carrier> Courier<C> {
         self.is_down && !self.retries.is_empty()
     }
 
-    /// Waits for an event, a retry that is due, or the beginning of the end.
-    fn wait(&mut self) -> Step<C::Cargo> {
+    /// Waits for an event, a retry that is due, or the beginning of the end; if the sink rests, until it does no longer.
+    fn wait(&mut self, rests_until: Option<Instant>) -> Step<C::Cargo> {
         if !self.is_fed && self.retries.is_empty() && self.taken.len() == 0 {
             return Step::End;
         }
         let silent = never();
-        let rests_until = self.health.rests_until(Instant::now());
-        let is_deaf = rests_until.is_some() || self.waits_for_sink() || !self.is_fed;
+        // What was taken and not sent yet must not be replaced.
+        let is_deaf = rests_until.is_some() || self.waits_for_sink() || !self.is_fed || self.taken.len() > 0;
         let queue = if is_deaf { &silent } else { &self.queue };
         let due = rests_until.or_else(|| self.retries.peek().map(|retry| retry.due));
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
@@ -214,6 +214,10 @@ impl<C: Carrier> Courier<C> {
         self.ending.begins = never();
         let now = Instant::now();
         self.health.rests_no_longer_than(now);
+        self.all_due(now);
+    }
+
+    fn all_due(&mut self, now: Instant) {
         let retries = std::mem::take(&mut self.retries).into_iter();
         self.retries = retries.map(|retry| Retry { due: now, ..retry }).collect();
     }
@@ -262,7 +266,11 @@ impl<C: Carrier> Courier<C> {
         for (landing, parcel) in landings.iter().zip(parcels.by_ref()) {
             self.land(landing, parcel, now);
         }
-        self.is_down = matches!(cut, Some(Cut::Destination { .. }));
+        let was_down = std::mem::replace(&mut self.is_down, matches!(cut, Some(Cut::Destination { .. })));
+        if was_down && !self.is_down {
+            // What has failed has failed because of that.
+            self.all_due(now);
+        }
         match cut {
             None => {}
             Some(Cut::Line) => parcels.for_each(|parcel| self.again(now, parcel)),
@@ -273,8 +281,8 @@ impl<C: Carrier> Courier<C> {
 
     /// What a flight says of the sink.
     fn note_health(&mut self, landings: &[Landing], cut: Option<&Cut>, now: Instant) {
-        // An old connection that has ended says nothing, and one that is down is waited for in another way.
-        if landings.is_empty() && matches!(cut, Some(Cut::Line | Cut::Destination { .. })) {
+        // An old connection that has ended says nothing.
+        if landings.is_empty() && matches!(cut, Some(Cut::Line)) {
             return;
         }
         let later = |landing: &Landing| match landing.verdict {
@@ -282,7 +290,8 @@ impl<C: Carrier> Courier<C> {
             Verdict::Delivered | Verdict::Rejected => None,
         };
         let is_of_use = landings.iter().any(|landing| later(landing).is_none());
-        let after = landings.iter().filter_map(later).flatten().max();
+        let of_cut = cut.and_then(|cut| if let Cut::Destination { after, .. } = cut { *after } else { None });
+        let after = landings.iter().filter_map(later).flatten().chain(of_cut).max();
         self.health.tried(is_of_use, now, after, random::share());
         if self.ending.ends_at.get().is_some() {
             self.health.rests_no_longer_than(now + LOG_RETRY_FIRST);

@@ -114,10 +114,13 @@ impl Depot {
     }
 
     fn put(&self, batch: &mut Batch) -> Result<(), Outcome> {
-        self.make(batch).map_err(|Refused { verdict, why }| Outcome::of(verdict, why))?;
+        self.make(batch).map_err(Outcome::of)?;
         let Some((key, file)) = &batch.object else { return Ok(()) };
         self.store.put(key, marshal::media(&file.extension), &file.bytes).map_err(|failure| match failure.kind {
-            Kind::Transient { after } => Outcome::Later { why: failure.reason, after },
+            Kind::Transient { after } => {
+                let has_answered = failure.has_answered();
+                Outcome::Later { why: failure.reason, after, has_answered }
+            }
             Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
         })
     }
@@ -125,14 +128,19 @@ impl Depot {
 
 /// Why a batch was not stored.
 enum Outcome {
-    Later { why: String, after: Option<Duration> },
+    /// `has_answered`: and not merely was not to be reached.
+    Later {
+        why: String,
+        after: Option<Duration>,
+        has_answered: bool,
+    },
     Never(String),
 }
 
 impl Outcome {
-    fn of(verdict: Verdict, why: String) -> Self {
+    fn of(Refused { verdict, why, has_answered }: Refused) -> Self {
         match verdict {
-            Verdict::Later { after } => Self::Later { why, after },
+            Verdict::Later { after } => Self::Later { why, after, has_answered },
             Verdict::Delivered | Verdict::Rejected => Self::Never(why),
         }
     }
@@ -182,8 +190,9 @@ impl Carrier for Porter {
             let (verdict, said) = match self.0.put(batch) {
                 Ok(()) => (Verdict::Delivered, String::new()),
                 Err(Outcome::Never(why)) => (Verdict::Rejected, why),
-                // All objects go to the same store, so the others would fail as well.
-                Err(Outcome::Later { why, after }) => return Err(Cut::Destination { why, after }),
+                // Who has answered may take the others.
+                Err(Outcome::Later { why, after, has_answered: true }) => (Verdict::Later { after }, why),
+                Err(Outcome::Later { why, after, .. }) => return Err(Cut::Destination { why, after }),
             };
             land(Landing { verdict, said: Said::Text(said), at: Instant::now() });
         }

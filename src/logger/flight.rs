@@ -17,7 +17,7 @@ use super::carrier::{Cargo, Carrier, Cut, Landing, Said, counts};
 use super::event::{Event, Receipt, Type, rfc3339};
 use super::line::{Line, Reply};
 use super::sink::Sink;
-use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_FLIGHT_FAST};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_FLIGHT_FAST, LOG_PIPELINE_AGAIN};
 
 /// One thread's way to the sink.
 pub(super) struct Pilot {
@@ -25,14 +25,14 @@ pub(super) struct Pilot {
     line: Option<Line>,
     /// Events that may fly together.
     window: usize,
-    /// The sink takes more than one request at a time.
-    pipelines: bool,
+    /// The sink has forgotten requests that came together: until then they are sent one at a time.
+    one_by_one_until: Option<Instant>,
     output: Vec<u8>,
 }
 
 impl Pilot {
     pub(super) fn new(sink: Arc<Sink>) -> Self {
-        Self { sink, line: None, window: 1, pipelines: true, output: Vec::new() }
+        Self { sink, line: None, window: 1, one_by_one_until: None, output: Vec::new() }
     }
 
     /// Sends the requests.
@@ -63,10 +63,13 @@ impl Pilot {
     /// More fly together while the sink is fast.
     fn adapt(&mut self, is_kept: bool, took: Duration) {
         self.window = match self.window {
-            window if is_kept && self.pipelines && took <= LOG_FLIGHT_FAST => (window * 2).min(LOG_FLIGHT_EVENTS),
+            window if is_kept && took <= LOG_FLIGHT_FAST => (window * 2).min(LOG_FLIGHT_EVENTS),
             window if is_kept => (window / 2).max(1),
             _ => 1,
         };
+        if self.one_by_one_until.is_some_and(|until| Instant::now() < until) {
+            self.window = 1;
+        }
     }
 }
 
@@ -120,8 +123,8 @@ impl Carrier for Pilot {
         match result {
             _ if landed == count => Ok(()),
             Err(error) if landed > 0 && error.kind() == ErrorKind::TimedOut => {
-                // It has taken the first and forgotten the others.
-                self.pipelines = false;
+                // It has taken the first and forgotten the others, or was held up for once: nobody can tell.
+                self.one_by_one_until = Some(Instant::now() + LOG_PIPELINE_AGAIN);
                 self.window = 1;
                 Err(Cut::Line)
             }

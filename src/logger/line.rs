@@ -197,10 +197,15 @@ fn read_tls(
     StreamOwned { conn, sock }: &mut StreamOwned<ClientConnection, Timed>,
     room: &mut [u8],
 ) -> io::Result<usize> {
+    let mut is_first = true;
     loop {
         match conn.reader().read(room) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             result => return result,
+        }
+        // What is there is read whatever the time, and records that bring nothing could be there for ever.
+        if !std::mem::take(&mut is_first) && sock.deadline <= Instant::now() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "timed out"));
         }
         // The end of the connection is what the reader says next.
         conn.read_tls(sock)?;

@@ -46,12 +46,14 @@ impl Attempts {
         Self { first: now, failed: 0 }
     }
 
-    /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1.
+    /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1. Who asks for more time
+    /// than there is gets all that there is, and one more attempt.
     pub(crate) fn next(&mut self, now: Instant, after: Option<Duration>, chance: f64) -> Option<Instant> {
-        let wait = wait(self.failed, chance).max(after.unwrap_or_default());
+        let last = self.first.checked_add(LOG_RETRY_FOR)?;
+        let asked = after.unwrap_or_default().min(last.saturating_duration_since(now));
+        let due = now.checked_add(wait(self.failed, chance).max(asked))?;
         self.failed = self.failed.saturating_add(1);
-        let due = now.checked_add(wait)?;
-        (due.saturating_duration_since(self.first) <= LOG_RETRY_FOR).then_some(due)
+        (due <= last).then_some(due)
     }
 
     /// No further attempt would be in time.
@@ -112,10 +114,14 @@ mod tests {
     #[test]
     fn a_sink_that_asks_for_more_time_gets_it() {
         let start = Instant::now();
-        let after = |seconds| Attempts::begin(start).next(start, Some(Duration::from_secs(seconds)), 0.0);
-        assert_eq!(after(60), Some(start + Duration::from_secs(60)));
-        assert_eq!(after(301), None, "more than an event is kept");
-        assert_eq!(after(u64::MAX), None);
+        let mut attempts = Attempts::begin(start);
+        let mut after = |now, seconds| attempts.next(now, Some(Duration::from_secs(seconds)), 0.0);
+        assert_eq!(after(start, 60), Some(start + Duration::from_secs(60)));
+        let last = start + LOG_RETRY_FOR;
+        for more in [301, 999_999, u64::MAX] {
+            assert_eq!(after(start, more), Some(last), "more than an event is kept");
+        }
+        assert_eq!(after(last, 1), None);
     }
 
     #[test]

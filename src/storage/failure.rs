@@ -60,6 +60,11 @@ impl Failure {
         Self { kind: Kind::Refused, reason: reason.into(), status: None }
     }
 
+    /// Somebody has answered, and said no.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// The same, with what was done in front of its reason.
     pub(crate) fn of(self, action: impl fmt::Display) -> Self {
         Self { reason: format!("{action}: {}", self.reason), ..self }

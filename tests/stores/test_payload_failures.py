@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from agents import exchange
 from azurite import KEY
-from conftest import Client, place_in
+from conftest import Client, Place, place_in
+from mock import Store, client
 from payload import FOLDER, Books, Echo, Relay, rows
 from support import Handler, accepts, wait_until
 
@@ -219,6 +220,44 @@ def test_another_marshaller_makes_the_file_and_names_its_extension(place, loggin
     [key] = place.store.keys(place.url)
     assert key == f"{FOLDER}/one-request.json.gz"
     assert gzip.decompress(place.store.read(place.url, key)[0]) == posted
+
+
+def test_a_record_that_a_marshaller_fails_of_holds_up_no_other(s3_place, logging, http_server):
+    class Choking(Marshaller):
+        seen, script = [], []
+
+        def do_POST(self):
+            posted = b"".join(self.body())
+            if base64.b64encode(b"poison") in posted:
+                return self.answer(500, b"")
+            self.file(posted, "json.gz")
+
+    agent = marshalled_by(logging, http_server, s3_place, Choking, "--workers=1")
+    for body in [b"poison", b"poison", *(b"%02d" % number for number in range(20))]:
+        agent.ask(body)
+    wait_until(lambda: agent.books().sent == 20, "all that is good", 10)
+    assert agent.books() == Books(accepted=22, sent=20, failed=0, waiting=2)
+
+
+def test_a_store_that_asks_for_ten_minutes_costs_no_event_and_is_left_alone(logging, http_server):
+    class Busy(Store):
+        puts = []
+
+        def do_PUT(self):
+            b"".join(self.body())
+            self.puts.append(self.path)
+            self.send_response(503)
+            self.send_header("Retry-After", "600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    place = Place(None, client(http_server(Busy)), "s3://bucket/logs")
+    agent = logging(place, http_server(Echo), "--log-mode=request", "--workers=1")
+    for _ in range(50):
+        agent.ask()
+    wait_until(lambda: len(Busy.puts) >= 8, "tries")
+    assert agent.books() == Books(accepted=50, sent=0, failed=0, waiting=50)
+    assert len(Busy.puts) == 8
 
 
 @pytest.mark.parametrize("trust", ["SSL_CERT_FILE", "--logger-tls-skip-verify"])

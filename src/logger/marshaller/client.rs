@@ -35,6 +35,8 @@ pub(crate) struct Client {
 pub(crate) struct Refused {
     /// Later, or never.
     pub(crate) verdict: Verdict,
+    /// The service has answered, and said no.
+    pub(crate) has_answered: bool,
     /// One line, for the log.
     pub(crate) why: String,
 }
@@ -70,27 +72,27 @@ impl Client {
             request = request.header(AUTHORIZATION, secret);
         }
         let sent = request.body(&json[..]).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
-        let mut response = sent.map_err(|error| self.refused(later, &error.to_string()))?;
+        let mut response = sent.map_err(|error| self.refused((later, false), &error.to_string()))?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let verdict = Verdict::of(status, retry_after, SystemTime::now());
         if verdict != Verdict::Delivered {
-            return Err(self.refused(verdict, &format!("status {status}")));
+            return Err(self.refused((verdict, true), &format!("status {status}")));
         }
         let extension = file_extension(response.headers().get(EXTENSION))
-            .ok_or_else(|| self.refused(Verdict::Rejected, &format!("its {EXTENSION} is none")))?;
+            .ok_or_else(|| self.refused((Verdict::Rejected, true), &format!("its {EXTENSION} is none")))?;
         let read = response.body_mut().with_config().limit(MARSHAL_ANSWER_BYTES).read_to_vec();
         match read {
             Ok(bytes) => Ok(File { bytes, extension }),
             Err(ureq::Error::BodyExceedsLimit(limit)) => {
-                Err(self.refused(Verdict::Rejected, &format!("its file is over {limit} bytes")))
+                Err(self.refused((Verdict::Rejected, true), &format!("its file is over {limit} bytes")))
             }
-            Err(error) => Err(self.refused(later, &error.to_string())),
+            Err(error) => Err(self.refused((later, false), &error.to_string())),
         }
     }
 
-    fn refused(&self, verdict: Verdict, why: &str) -> Refused {
-        Refused { verdict, why: format!("log marshaller {}: {:.200}", self.name, header_safe(why)) }
+    fn refused(&self, (verdict, has_answered): (Verdict, bool), why: &str) -> Refused {
+        Refused { verdict, has_answered, why: format!("log marshaller {}: {:.200}", self.name, header_safe(why)) }
     }
 }
 
