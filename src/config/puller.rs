@@ -7,6 +7,10 @@ pub const ARCHIVE_BYTES: u64 = 100 * 1024 * 1024 * 1024;
 /// but zeros.
 pub const ARCHIVE_RATIO: u64 = 1000;
 
+/// Bytes that an archive which is unpacked while it comes counts as larger than what has come of it, so that a file with
+/// holes or zeros at its start may go ahead: 64 KiB, by [`ARCHIVE_RATIO`] 65 MB on the disk.
+pub const ARCHIVE_HEAD_START: u64 = 64 * 1024;
+
 /// Entries of an archive. The largest models have some thousand files; each costs the disk a block and an inode.
 pub const ARCHIVE_ENTRIES: u64 = 100_000;
 

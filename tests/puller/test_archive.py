@@ -307,3 +307,21 @@ def test_a_full_disk_is_told_and_another_attempt_made(puller, http_server):
     assert outcome.code == 1 and outcome.errors.startswith("transient: ") and "File too large" in outcome.errors
     puller.ok(uri)
     assert os.path.getsize(puller.folder / "weights") == 3_000_000
+
+
+def test_a_length_that_is_a_lie_allows_no_more_than_what_has_come(puller, http_server):
+    size = 300_000_000
+    header = bytearray(tarfile.TarInfo("holes").tobuf(tarfile.GNU_FORMAT))
+    # A file that is nothing but a hole, as GNU tar packs it.
+    header[156:157] = b"S"
+    header[386:410] = b"%011o\0%011o\0" % (size, 0)
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b"%06o\0 " % sum(header[:148] + b" " * 8 + header[156:])
+
+    class Liar(Files):
+        def send_header(self, name, value):
+            super().send_header(name, str(200 << 30) if name == "Content-Length" else value)
+
+    port = http_server(served({"/m.tar": bytes(header) + bytes(1024)}, Liar))
+    reason = puller.refused(f"http://127.0.0.1:{port}/m.tar")
+    assert reason == 'the entry "holes": the archive unpacks to more than 1000 times what has come of it, 512 bytes'

@@ -5,6 +5,7 @@
 //!
 //! Not here: syncing, which is done once for the whole model.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::broken;
 use super::name::{Place, target};
-use crate::config::{ARCHIVE_BYTES, ARCHIVE_ENTRIES, ARCHIVE_RATIO, PULLER_PIECE_BYTES};
+use crate::config::{ARCHIVE_BYTES, ARCHIVE_ENTRIES, ARCHIVE_HEAD_START, ARCHIVE_RATIO, PULLER_PIECE_BYTES};
 use crate::puller::source::Stop;
 use crate::storage::{Failure, shown};
 
@@ -23,6 +24,10 @@ pub(crate) struct Tree<'t> {
     entries: u64,
     bytes: u64,
     most: u64,
+    /// Of an archive that is still coming: bytes that have come, whatever length was announced.
+    came: Option<&'t Cell<u64>>,
+    /// Bytes that have been unpacked.
+    unpacked: u64,
     /// The folder above the last entry, which is none that is reached by a link.
     parent: PathBuf,
     piece: Vec<u8>,
@@ -33,7 +38,12 @@ impl<'t> Tree<'t> {
     pub(crate) fn new(folder: &'t Path, packed: u64, stop: &'t Stop) -> Self {
         let most = packed.saturating_mul(ARCHIVE_RATIO).min(ARCHIVE_BYTES);
         let piece = vec![0; PULLER_PIECE_BYTES];
-        Self { folder, stop, entries: 0, bytes: 0, most, parent: folder.to_owned(), piece }
+        Self { folder, stop, entries: 0, bytes: 0, most, came: None, unpacked: 0, parent: folder.to_owned(), piece }
+    }
+
+    /// The same for an archive that is unpacked while it comes: `came` is how much of it has been read.
+    pub(crate) fn while_it_comes(self, came: &'t Cell<u64>) -> Self {
+        Self { came: Some(came), ..self }
     }
 
     /// So many entries and bytes are to come, says the archive.
@@ -101,9 +111,25 @@ impl<'t> Tree<'t> {
         loop {
             match content.read(&mut self.piece).map_err(|error| broken(&error))? {
                 0 => return Ok(()),
-                count => self.take(0, count as u64)?,
+                count => {
+                    self.take(0, count as u64)?;
+                    self.has_unpacked(count as u64)?;
+                }
             }
         }
+    }
+
+    /// A length that is announced proves nothing, and a hole in a tar's file takes no byte of the tar: what has come by
+    /// now bounds what it may have become.
+    fn has_unpacked(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.unpacked = self.unpacked.saturating_add(bytes);
+        let Some(came) = self.came.map(Cell::get) else { return Ok(()) };
+        if self.unpacked > came.saturating_add(ARCHIVE_HEAD_START).saturating_mul(ARCHIVE_RATIO) {
+            let text =
+                format!("the archive unpacks to more than {ARCHIVE_RATIO} times what has come of it, {came} bytes");
+            return Err(Failure::refused(text));
+        }
+        Ok(())
     }
 
     fn take(&mut self, entries: u64, bytes: u64) -> Result<(), Failure> {
@@ -174,6 +200,8 @@ impl<'t> Tree<'t> {
             }
             file.write_all(&self.piece[..count]).map_err(|error| failed(name, &error))?;
             left -= count as u64;
+            let bounded = self.has_unpacked(count as u64);
+            bounded.map_err(|failure| failure.of(format_args!("the entry {}", quoted(name))))?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //!
 //! Not here: attempts after the first. What has come is in the file, and the next attempt asks for the rest.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::Path;
@@ -120,11 +121,15 @@ impl<'a> Download<'a> {
 pub(super) struct Reader<'r, 'a> {
     pub(super) download: &'r mut Download<'a>,
     pub(super) failure: Option<Failure>,
+    /// Bytes that have come.
+    pub(super) came: &'r Cell<u64>,
 }
 
 impl Read for Reader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.download.read(buffer).map_err(|failure| {
+        let read = self.download.read(buffer);
+        self.came.set(self.came.get() + *read.as_ref().unwrap_or(&0) as u64);
+        read.map_err(|failure| {
             let error = io::Error::other(failure.reason.clone());
             self.failure = Some(failure);
             error

@@ -14,6 +14,7 @@
 mod client;
 mod download;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
@@ -183,13 +184,15 @@ fn unpack(mut download: Download<'_>, part: &Path, note: &Note, to: &Target<'_>)
     let is_fresh = download.fields.is_some();
     let mut head = Vec::with_capacity(HEAD_BYTES);
     if let (true, Some(size)) = (is_fresh, note.version.size) {
-        let mut reader = Reader { download: &mut download, failure: None };
+        let came = Cell::new(0);
+        let mut reader = Reader { download: &mut download, failure: None, came: &came };
         let begun = reader.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
         begun.map_err(|_| reader.failure.take().unwrap_or_else(no_archive))?;
         let kind = Archive::of(&head).ok_or_else(no_archive)?;
         if kind.is_stream() {
             let mut stream = head.chain(&mut reader);
-            let unpacked = kind.unpack(Packed::Stream(&mut stream), &mut Tree::new(to.folder, size, to.stop));
+            let mut tree = Tree::new(to.folder, size, to.stop).while_it_comes(&came);
+            let unpacked = kind.unpack(Packed::Stream(&mut stream), &mut tree);
             return reader.failure.map_or(unpacked, Err);
         }
     }
