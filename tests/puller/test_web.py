@@ -96,6 +96,16 @@ def test_a_range_of_another_version_is_not_taken(puller, http_server, etag, cont
     assert puller.files() == {"m": content}
 
 
+def test_a_range_of_another_time_is_not_taken(puller, http_server):
+    server = served({"/m": CONTENT}, Careless, cuts=[1_000_000], etag=None, modified="Wed, 21 Oct 2015 07:28:00 GMT")
+    at = url(http_server(server), "/m")
+    puller.run(at)
+    server.files, server.modified = {"/m": CONTENT[::-1]}, "Wed, 21 Oct 2015 07:29:00 GMT"
+    assert puller.run(at).errors.startswith("changed: ")
+    puller.ok(at)
+    assert puller.files() == {"m": CONTENT[::-1]}
+
+
 def test_a_process_that_is_killed_goes_on_where_it_was(puller, http_server):
     class Slow(Files):
         def write(self, content):
