@@ -1,4 +1,4 @@
-//! The limits of fetching a model from an object store (SPEC M6–M8).
+//! The limits of fetching a model from an object store (SPEC M6–M8), and of what any model may be.
 
 /// Connections that one model is fetched by at once: stores limit each of them. On the loopback, where nothing does, one to
 /// eight took the same time within noise (`benches/fetch`), so there are no more than a model server next door can spare.
@@ -15,7 +15,7 @@ pub const FETCH_READ_BYTES: usize = 128 * 1024;
 /// Files of one model. Large ones have some hundreds; what is known of each stays in memory while they are fetched.
 pub const FETCH_OBJECTS: usize = 100_000;
 
-/// Bytes of all their keys, which are in memory twice: 160 for each of so many.
+/// Bytes of all their keys or paths, which are in memory, a store's keys twice: 160 for each of so many.
 pub const FETCH_KEY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Attempts in a row that bring next to nothing, after the first and at once, before a failure is told: they are for a

@@ -20,6 +20,7 @@
 //! | `local` | a volume of the pod |
 //! | `archive` | models that come as zip, tar or tar.gz |
 //! | `fetch` | objects of a store: ranges at the same time, gone on with, checked |
+//! | `extent` | how much a model may be; pure |
 //! | `scratch` | the folder that a model comes into |
 //! | `view` | what is shown of it |
 //!
@@ -31,6 +32,7 @@
 
 mod archive;
 mod disk;
+mod extent;
 mod fetch;
 mod hub;
 mod injected;

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hub import COMMIT, TOKEN, Hub, at_once
+from hub import COMMIT, TOKEN, Hub, at_once, git_oid
 
 RANDOM = random.Random(5)
 MODEL = {
@@ -136,3 +136,30 @@ def test_what_is_no_hub_is_told(puller, http_server):
     hub = Hub(http_server, MODEL, json=lambda self, value, fields=None: self.answer(200, b"<html>"))
     errors = puller.run("hf://o/m", **hub.env).errors
     assert errors == "transient: the answer is not what the Hub answers; HF_ENDPOINT names another one\n"
+
+
+@pytest.mark.parametrize("length", [20, 1000])
+def test_a_list_without_an_end_is_refused_before_it_fills_the_memory(puller, http_server, length):
+    def page(self, start):
+        paths = [f"{number:0{length}}" for number in range(start, start + 1000)]
+        items = [self.item(path, b"") for path in paths]
+        self.json(items, {"Link": f'<{self.path.split("?")[0]}?cursor={start + 1000}>; rel="next"'})
+
+    reason = puller.refused("hf://o/m", **Hub(http_server, {}, tree=page).env)
+    assert reason == "more files than a model may have: 100000, and 16777216 bytes of all their keys"
+
+
+@pytest.mark.parametrize(
+    "items, reason",
+    [
+        ([("a", 1), ("b", 1), ("a", 1)], 'the list of files has "a" twice'),
+        ([("a", 2**64 - 1), ("b", 2)], "its files have 18446744073709551615 bytes, 17592186044416 are allowed"),
+    ],
+)
+def test_a_list_that_no_model_has_is_refused(puller, http_server, items, reason):
+    def page(self, start):
+        self.json([{"type": "file", "oid": git_oid(b"x"), "size": size, "path": path} for path, size in items])
+
+    hub = Hub(http_server, {}, tree=page)
+    assert puller.refused("hf://o/m", **hub.env) == reason
+    assert not [path for path, _, _ in hub.api.asked if "/resolve/" in path]

@@ -33,8 +33,8 @@ use self::patience::Patience;
 use self::plan::Plan;
 use self::record::{Came, sum_of};
 use self::transfer::Transfer;
+use super::extent;
 use super::source::{Progress, Stop};
-use crate::config::{FETCH_KEY_BYTES, FETCH_OBJECTS};
 use crate::storage::{Failure, Kind, Object, Store};
 
 /// Fetches all objects of a store's folder, or its one object.
@@ -83,11 +83,7 @@ fn list(store: &Store, stop: &Stop) -> Result<Vec<Object>, Failure> {
         patience = Patience::new();
         key_bytes += page.iter().map(|object| object.key.len()).sum::<usize>();
         objects.extend(page);
-        if objects.len() > FETCH_OBJECTS || key_bytes > FETCH_KEY_BYTES {
-            return Err(Failure::refused(format!(
-                "more files than a model may have: {FETCH_OBJECTS}, and {FETCH_KEY_BYTES} bytes of all their keys"
-            )));
-        }
+        extent::check_files(objects.len(), key_bytes)?;
     }
 }
 

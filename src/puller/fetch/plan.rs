@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::record::JOURNAL;
-use crate::config::{FETCH_BYTES, FETCH_PIECE_BYTES};
+use crate::config::FETCH_PIECE_BYTES;
+use crate::puller::extent;
 use crate::storage::{Failure, Object};
 
 /// A listing that can be a folder.
@@ -45,10 +46,7 @@ impl Plan {
             return Err(Failure::transient(format!("the listing has {:?} twice", twice.path)));
         }
         let folders = objects.iter().flat_map(|object| folders_of(&object.path)).map(str::to_owned).collect();
-        let bytes = objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.size));
-        if bytes > FETCH_BYTES {
-            return Err(Failure::refused(format!("its files have {bytes} bytes, {FETCH_BYTES} are allowed")));
-        }
+        let bytes = extent::sum(objects.iter().map(|object| object.size))?;
         let mut plan = Self { objects, folders, pieces: Vec::new(), bytes };
         if let Some(both) = plan.folders.iter().find(|folder| plan.file(folder).is_some()) {
             return Err(Failure::refused(format!("{both:?} can't be both a file and a folder of other files")));

@@ -1,11 +1,14 @@
 //! What files a revision has: its commit, and the commit's tree page by page.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use ureq::http::header::LINK;
 use url::Url;
 
 use super::Hub;
 use crate::config::{ARCHIVE_NAME_BYTES, HUB_PAGE_BYTES, HUB_PAGES, PULLER_OWN_PREFIX};
+use crate::puller::extent;
 use crate::puller::source::Stop;
 use crate::puller::web::{Client, Fields};
 use crate::storage::{Failure, Http, encode, is_path, shown};
@@ -47,17 +50,21 @@ impl Hub {
     /// All files of a commit.
     pub(super) fn list(&self, client: &Client, commit: &str, stop: &Stop) -> Result<Vec<Entry>, Failure> {
         let mut next = Some(self.url("/api/models", &format!("/tree/{commit}?recursive=true"))?);
-        let mut entries = Vec::new();
+        let (mut entries, mut path_bytes) = (Vec::new(), 0);
         for _ in 0..HUB_PAGES {
             stop.check()?;
             let Some(url) = next else { break };
             let (text, link) = self.page(client, &url).map_err(|failure| failure.of("the list of files"))?;
-            entries.extend(parse(&text)?);
+            let page = parse(&text)?;
+            path_bytes += page.iter().map(|entry| entry.path.len()).sum::<usize>();
+            entries.extend(page);
+            extent::check_files(entries.len(), path_bytes)?;
             next = link.and_then(|link| following(&link, &url));
         }
         if next.is_some() {
             return Err(Failure::refused(format!("the list of files has more than {HUB_PAGES} pages")));
         }
+        check_paths(&entries)?;
         if entries.is_empty() { Err(Failure::refused("there is no file in it")) } else { Ok(entries) }
     }
 
@@ -99,6 +106,15 @@ fn parse(text: &str) -> Result<Vec<Entry>, Failure> {
         Ok(Entry { path, size, digest })
     });
     entries.collect()
+}
+
+/// A commit is a tree, in which no path is twice: of two files that come to the same place one would be lost.
+fn check_paths(entries: &[Entry]) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    match entries.iter().find(|entry| !seen.insert(&entry.path)) {
+        Some(twice) => Err(Failure::refused(format!("the list of files has {} twice", shown(&twice.path)))),
+        None => Ok(()),
+    }
 }
 
 /// The next page, of the same server (RFC 8288).

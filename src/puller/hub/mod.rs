@@ -21,6 +21,7 @@ use url::Url;
 
 use self::list::Entry;
 use self::sum::Sum;
+use super::extent;
 use super::scratch::{clear, failed, make_folder, make_parents, publish};
 use super::source::{Progress, Stop};
 use super::web::{Ask, Client, Download, Fields, Version};
@@ -66,7 +67,7 @@ impl Hub {
         let client = Client::new()?;
         let commit = self.commit(&client)?;
         let entries = self.list(&client, &commit, stop)?;
-        progress.expect(entries.iter().map(|entry| entry.size).sum());
+        progress.expect(extent::sum(entries.iter().map(|entry| entry.size))?);
         let parts = folder.join(format!("{PULLER_OWN_PREFIX}parts"));
         make_folder(&parts)?;
         let job = Job { hub: self, client: &client, commit: &commit, parts: &parts, progress, stop };
