@@ -9,7 +9,7 @@ pub(super) fn check_files(files: usize, name_bytes: usize) -> Result<(), Failure
         return Ok(());
     }
     Err(Failure::refused(format!(
-        "more files than a model may have: {FETCH_OBJECTS}, and {FETCH_KEY_BYTES} bytes of all their keys"
+        "more files than a model may have: {FETCH_OBJECTS}, and {FETCH_KEY_BYTES} bytes of all their names"
     )))
 }
 

@@ -34,6 +34,7 @@ pub(super) struct Entry {
 impl Entry {
     /// The object at `path`, if that is one below a folder.
     pub(super) fn at(self, path: &str) -> Result<Object, Failure> {
+        check_length(&self.key)?;
         if !is_path(path) {
             return Err(Failure::refused(format!("the object {} can't be a file in a folder", shown(&self.key))));
         }
@@ -50,11 +51,16 @@ pub(crate) fn is_path(text: &str) -> bool {
 
 /// A key that can be stored under.
 pub(super) fn check_key(key: &str) -> Result<(), Failure> {
-    if key.len() > STORE_KEY_BYTES {
-        return Err(Failure::refused(format!("a key of {} bytes, {STORE_KEY_BYTES} are allowed", key.len())));
-    }
+    check_length(key)?;
     if !is_path(key) {
         return Err(Failure::refused(format!("{} is not a key of segments between single slashes", shown(key))));
+    }
+    Ok(())
+}
+
+fn check_length(key: &str) -> Result<(), Failure> {
+    if key.len() > STORE_KEY_BYTES {
+        return Err(Failure::refused(format!("a key of {} bytes, {STORE_KEY_BYTES} are allowed", key.len())));
     }
     Ok(())
 }
@@ -81,6 +87,13 @@ mod tests {
         {
             assert!(!is_path(key), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_no_store_has_is_not_taken_from_a_listing() {
+        let at = |length| Entry { key: "k".repeat(length), size: 1, version: None, crc32c: None }.at("k");
+        assert!(at(STORE_KEY_BYTES).is_ok());
+        assert_eq!(at(STORE_KEY_BYTES + 1).unwrap_err().reason, "a key of 1025 bytes, 1024 are allowed");
     }
 
     #[test]

@@ -146,7 +146,7 @@ def test_a_list_without_an_end_is_refused_before_it_fills_the_memory(puller, htt
         self.json(items, {"Link": f'<{self.path.split("?")[0]}?cursor={start + 1000}>; rel="next"'})
 
     reason = puller.refused("hf://o/m", **Hub(http_server, {}, tree=page).env)
-    assert reason == "more files than a model may have: 100000, and 16777216 bytes of all their keys"
+    assert reason == "more files than a model may have: 100000, and 16777216 bytes of all their names"
 
 
 @pytest.mark.parametrize(

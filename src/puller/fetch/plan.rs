@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::record::JOURNAL;
 use crate::config::FETCH_PIECE_BYTES;
 use crate::puller::extent;
-use crate::storage::{Failure, Object};
+use crate::storage::{Failure, Object, shown};
 
 /// A listing that can be a folder.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Plan {
         if let Some([twice, _]) = objects.array_windows().find(|[a, b]| a.path == b.path) {
             return Err(Failure::transient(format!("the listing has {:?} twice", twice.path)));
         }
-        let folders = objects.iter().flat_map(|object| folders_of(&object.path)).map(str::to_owned).collect();
+        let folders = folders_of(&objects)?;
         let bytes = extent::sum(objects.iter().map(|object| object.size))?;
         let mut plan = Self { objects, folders, pieces: Vec::new(), bytes };
         if let Some(both) = plan.folders.iter().find(|folder| plan.file(folder).is_some()) {
@@ -76,9 +76,23 @@ pub(super) fn is_large(object: &Object) -> bool {
     object.size > FETCH_PIECE_BYTES
 }
 
-/// The folders that a file is in, outermost first.
-fn folders_of(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').map(|(at, _)| &path[..at])
+/// The folders that files are in. Each has its whole path, so that a few keys of slashes could be folders of gigabytes:
+/// they have the limits that files have.
+fn folders_of(objects: &[Object]) -> Result<BTreeSet<String>, Failure> {
+    let (mut folders, mut bytes) = (BTreeSet::new(), 0);
+    for Object { path, .. } in objects {
+        // From the innermost: one that is known is in folders that are.
+        for (end, _) in path.rmatch_indices('/') {
+            if folders.contains(&path[..end]) {
+                break;
+            }
+            bytes += end;
+            extent::check_files(folders.len() + 1, bytes)
+                .map_err(|failure| failure.of(format_args!("the folders of {}", shown(path))))?;
+            folders.insert(path[..end].to_owned());
+        }
+    }
+    Ok(folders)
 }
 
 fn pieces_of(at: usize, object: &Object) -> impl Iterator<Item = Piece> {
@@ -129,6 +143,17 @@ pub(super) mod tests {
     fn folders_come_after_those_they_are_in() {
         let plan = plan(&[("a/b/c/d", 1), ("a/x", 1), ("z", 1), ("a.b/c", 1)]).unwrap();
         assert_eq!(plan.folders.into_iter().collect::<Vec<_>>(), ["a", "a.b", "a/b", "a/b/c"]);
+    }
+
+    #[test]
+    fn folders_within_folders_have_the_limits_of_files() {
+        // 16 MB of keys of 1024 bytes, whose folders have 4 GB.
+        let keys = (0..16_000).map(|number| object(&format!("{number:05}{}", "/a".repeat(509)), 1));
+        let failure = Plan::of(keys.collect()).unwrap_err();
+        assert_eq!(failure.kind, Kind::Refused);
+        assert!(failure.reason.contains(": more files than a model may have: 100000, and 16777216 bytes"), "{failure}");
+        let shared = (0..1000).map(|number| object(&format!("{}{number}", "a/".repeat(500)), 1));
+        assert_eq!(Plan::of(shared.collect()).unwrap().folders.len(), 500);
     }
 
     #[test]
