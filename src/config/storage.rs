@@ -6,9 +6,15 @@ use std::time::Duration;
 /// the resolver has limits of its own.
 pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time in which one more byte must come or go: a store that is slow is waited for however large the object is, one that
-/// hangs is not.
+/// Time in which one more byte must come or go: one that hangs is not waited for, however large the object is.
 pub const STORE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time of waiting in which [`STORE_PACE_BYTES`] must come, so that one that sends a byte now and then does not hold a
+/// request for ever. Twice the time in which one byte must, as an answer may begin with as much silence.
+pub const STORE_PACE_TIME: Duration = Duration::from_secs(60);
+
+/// Bytes that must come in that time, about 1 KB/s: a model of 1 MB would take a quarter of an hour.
+pub const STORE_PACE_BYTES: usize = 64 * 1024;
 
 /// Connections that are kept for the next request: as many as there may be threads with requests at once.
 pub const STORE_IDLE_CONNECTIONS: usize = 64;

@@ -2,8 +2,8 @@
 //! needs one, and a signature is for one address), no status that is an error of the transport. The puller's requests to
 //! web servers are made here too.
 //!
-//! Limits are of two kinds: the time in which a connection must stand, and the time in which one more byte must move.
-//! There is none for a whole body, since an object may have any size.
+//! Limits are of three kinds: the time in which a connection must stand, the time in which one more byte must move, and the
+//! pace that what comes must keep. There is none for a whole body, since an object may have any size.
 //!
 //! Not here: what is asked for, credentials, attempts after the first.
 
@@ -13,11 +13,15 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Request, Response};
 use ureq::tls::TlsConfig;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, RustlsConnector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::failure::Failure;
+use super::pace::Paced;
 use crate::config::{
-    STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT, STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_STALL_TIMEOUT,
+    STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT, STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_PACE_TIME,
+    STORE_STALL_TIMEOUT,
 };
 use crate::ops::client;
 use crate::ops::tls::{self, Roots};
@@ -31,11 +35,11 @@ pub(crate) struct Http {
 impl Http {
     /// A client for these addresses; roots are needed only if one of them uses TLS.
     pub(crate) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
-        Self::with_limit(STORE_STALL_TIMEOUT, roots, addresses)
+        Self::with_limits(STORE_STALL_TIMEOUT, STORE_PACE_TIME, roots, addresses)
     }
 
-    /// The same, with this time in which one more byte must move.
-    fn with_limit(stall: Duration, roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
+    /// The same, with this time in which one more byte must move, and this one of waiting in which many must come.
+    fn with_limits(stall: Duration, pace: Duration, roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
         let uses_tls = addresses.iter().any(|address| address.starts_with("https:"));
         let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
         let config = client::config()
@@ -48,7 +52,8 @@ impl Http {
             .max_idle_connections_per_host(STORE_IDLE_CONNECTIONS)
             .max_idle_age(STORE_IDLE_TIMEOUT)
             .build();
-        Ok(Self { agent: Agent::new_with_config(config) })
+        let connector = ().chain(TcpConnector::default()).chain(Paced { time: pace }).chain(RustlsConnector::default());
+        Ok(Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()) })
     }
 
     /// Sends a request; an answer that is not a success is a failure.
@@ -150,7 +155,8 @@ mod tests {
             // Until the client has gone.
             let _ = connection.read(&mut [0]);
         });
-        let http = Http::with_limit(Duration::from_millis(100), &Roots::System, &[]).unwrap();
+        let (stall, pace) = (Duration::from_millis(100), Duration::from_millis(300));
+        let http = Http::with_limits(stall, pace, &Roots::System, &[]).unwrap();
         let answer = http.text(Request::get(address).body(()), 1000);
         drop(http);
         server.join().unwrap();
@@ -168,6 +174,27 @@ mod tests {
             assert_eq!(failure.kind, Kind::Transient { after: None });
             assert!(failure.reason.starts_with("stalled for "), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_store_that_drips_anywhere_is_not_waited_for() {
+        let drips = |bytes: &'static str| {
+            ask(move |connection| {
+                connection.write_all(bytes.as_bytes()).unwrap();
+                while connection.write_all(b"1").is_ok() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            })
+        };
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n";
+        let chunk = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;";
+        for bytes in ["HTTP/1.1 200 OK\r\nX: ", head, chunk] {
+            let failure = drips(bytes).unwrap_err();
+            assert_eq!(failure.kind, Kind::Transient { after: None });
+            assert!(failure.reason.starts_with("slower than 65536 bytes in "), "{bytes}: {failure}");
+        }
+        let failure = drips("HTTP/1.1 403 No\r\nContent-Length: 999\r\n\r\n").unwrap_err();
+        assert_eq!((failure.kind, failure.reason.as_str()), (Kind::Refused, "403 Forbidden"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod gcs;
 mod http;
 mod listing;
 mod object;
+mod pace;
 mod s3;
 mod token;
 mod xml;

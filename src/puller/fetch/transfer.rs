@@ -2,7 +2,7 @@
 //!
 //! The calling thread hands them out and keeps the journal; each of its threads has one connection. They end when there
 //! is no piece left, at the first failure of any of them, or when nobody wants the model any more: within a read, which
-//! the store may hold up for as long as `STORE_STALL_TIMEOUT` allows.
+//! the store may hold up for as long as `STORE_PACE_TIME` allows.
 //!
 //! Not here: what the pieces are, and which failures are worth another attempt at once.
 
