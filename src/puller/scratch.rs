@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use rustix::fs::statvfs;
+
 use crate::config::PULLER_OWN_PREFIX;
 use crate::storage::Failure;
 
@@ -51,6 +53,38 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
         Err(error) => Err(error),
     };
     make().map_err(|error| failed(path, &error))
+}
+
+/// What a volume has left.
+pub(super) struct Room {
+    /// Bytes of a block: a file takes whole ones.
+    pub(super) block: u64,
+    free: u64,
+}
+
+impl Room {
+    /// Of the volume that a folder is on; some network file systems don't know.
+    pub(super) fn of(folder: &Path) -> io::Result<Option<Self>> {
+        let volume = statvfs(folder)?;
+        let free = volume.f_bavail.saturating_mul(volume.f_frsize);
+        Ok((volume.f_blocks > 0).then_some(Self { block: volume.f_frsize.max(1), free }))
+    }
+
+    /// Whether so many bytes more find a place.
+    pub(super) fn check(&self, needed: u64) -> Result<(), Failure> {
+        if needed <= self.free {
+            return Ok(());
+        }
+        let free = self.free;
+        let text = format!("no space for the model: it needs {needed} bytes more, the volume has {free} free");
+        Err(Failure::transient(text))
+    }
+}
+
+/// Whether a folder's volume has room for so many bytes more.
+pub(super) fn check_room(folder: &Path, needed: u64) -> Result<(), Failure> {
+    let room = Room::of(folder).map_err(|error| failed(folder, &error))?;
+    room.map_or(Ok(()), |room| room.check(needed))
 }
 
 /// The disk did not do it.

@@ -54,6 +54,14 @@ class Files(Handler):
         self.end_headers()
         self.write(content[start:])
 
+    def give_without_length(self, pieces):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
     def write(self, content):
         if self.cuts:
             content = content[: self.cuts.pop(0)]

@@ -1,6 +1,7 @@
 """Models of a Hub, served here: all files of one commit, each checked, each gone on with."""
 
 import random
+from itertools import repeat
 
 import pytest
 from hub import COMMIT, TOKEN, Hub, at_once, git_oid
@@ -162,4 +163,32 @@ def test_a_list_that_no_model_has_is_refused(puller, http_server, items, reason)
 
     hub = Hub(http_server, {}, tree=page)
     assert puller.refused("hf://o/m", **hub.env) == reason
+    assert not [path for path, _, _ in hub.api.asked if "/resolve/" in path]
+
+
+@pytest.mark.parametrize("content", [b"x" * 1999, b"x" * 2001])
+def test_an_answer_of_another_length_than_the_list_has_is_refused(puller, http_server, content):
+    hub = Hub(http_server, {"m": b"x" * 2000})
+    hub.change("m", content)
+    assert puller.run("hf://o/m", **hub.env).errors.startswith('refused: "m": it has ')
+    assert puller.files() == {}
+
+
+def test_an_answer_without_an_end_is_read_as_far_as_the_list_has_it(puller, http_server):
+    hub = Hub(http_server, {"m": b"x" * 2000})
+    hub.network.give = lambda self, content: self.give_without_length(repeat(b"y" * 999))
+    assert puller.run("hf://o/m", **hub.env).errors == 'refused: "m": it has more than 2000 bytes\n'
+    [part] = (puller.folder / ".kserve-agent-parts").iterdir()
+    assert part.stat().st_size <= 2000
+    del hub.network.give
+    assert puller.until_ok("hf://o/m", **hub.env) <= 1
+    assert puller.files() == {"m": b"x" * 2000}
+
+
+def test_a_model_that_finds_no_place_is_told_before_a_file_is_asked_for(puller, http_server):
+    def page(self, start):
+        self.json([{"type": "file", "oid": git_oid(b"x"), "size": 5 << 40, "path": path} for path in "ab"])
+
+    hub = Hub(http_server, {}, tree=page)
+    assert puller.run("hf://o/m", **hub.env).errors.startswith("transient: no space for the model: it needs 1099")
     assert not [path for path, _, _ in hub.api.asked if "/resolve/" in path]

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import threading
+from itertools import repeat
 
 import pytest
 from conftest import Puller
@@ -235,3 +236,32 @@ def test_a_full_volume_is_a_failure_that_names_it_and_is_gone_on_with(tmp_path, 
         subprocess.run(["mount", "-o", "remount,size=8m", volume], check=True)
         puller.ok(uri)
         assert puller.files() == {"m": CONTENT}
+
+
+@pytest.mark.parametrize(
+    "length, errors",
+    [
+        (15 << 40, f"transient: no space for the model: it needs {15 << 40} bytes more, the volume has "),
+        (17 << 40, f"refused: it has more than {16 << 40} bytes\n"),
+    ],
+)
+def test_a_length_that_finds_no_place_is_told_before_a_byte_is_written(puller, http_server, length, errors):
+    class Large(Files):
+        def send_header(self, name, value):
+            super().send_header(name, str(length) if name == "Content-Length" else value)
+
+    assert puller.run(url(http_server(served({"/m": CONTENT}, Large)), "/m")).errors.startswith(errors)
+    assert (puller.folder / ".kserve-agent-part").stat().st_size == 0
+
+
+def test_a_body_without_an_end_leaves_the_volume_to_others(tmp_path, http_server):
+    endless = served({"/m": b""}, give=lambda self, content: self.give_without_length(repeat(CONTENT)))
+    uri = url(http_server(endless), "/m")
+    with volume_of(2 * 1024 * 1024, tmp_path / "volume") as volume:
+        puller = Puller(volume)
+        errors = puller.run(uri).errors
+        assert errors.startswith("transient: ") and "No space left on device" in errors, errors
+        assert (puller.folder / ".kserve-agent-part").stat().st_size == 0
+        endless.give = lambda self, content: self.give_without_length([b"short"])
+        puller.ok(uri)
+        assert puller.files() == {"m": b"short"}

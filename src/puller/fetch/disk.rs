@@ -11,11 +11,12 @@ use std::iter;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
 use super::plan::{self, Plan};
 use super::record::JOURNAL;
+use crate::puller::scratch::Room;
 use crate::storage::{Failure, Object};
 
 /// The folder.
@@ -60,20 +61,9 @@ impl<'f> Disk<'f> {
 
     /// Whether the volume has room for what is not there yet.
     pub(super) fn check_space(self, plan: &Plan) -> Result<(), Failure> {
-        let volume = statvfs(self.folder).map_err(|error| failed("", &error.into()))?;
-        // Some network file systems don't know.
-        if volume.f_blocks == 0 {
-            return Ok(());
-        }
-        let missing = plan.objects.iter().map(|object| self.missing(object, volume.f_frsize.max(1)));
-        let needed = missing.fold(0, u64::saturating_add);
-        let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-        if needed > free {
-            return Err(Failure::transient(format!(
-                "no space for the model: it needs {needed} bytes more, the volume has {free} free"
-            )));
-        }
-        Ok(())
+        let Some(room) = Room::of(self.folder).map_err(|error| failed("", &error))? else { return Ok(()) };
+        let missing = plan.objects.iter().map(|object| self.missing(object, room.block));
+        room.check(missing.fold(0, u64::saturating_add))
     }
 
     /// Bytes that a file still takes, in whole blocks.

@@ -22,7 +22,7 @@ use url::Url;
 use self::list::Entry;
 use self::sum::Sum;
 use super::extent;
-use super::scratch::{clear, failed, make_folder, make_parents, publish};
+use super::scratch::{check_room, clear, failed, make_folder, make_parents, publish};
 use super::source::{Progress, Stop};
 use super::web::{Ask, Client, Download, Fields, Version};
 use crate::config::{HUB_THREADS, PULLER_OWN_PREFIX};
@@ -71,6 +71,7 @@ impl Hub {
         let parts = folder.join(format!("{PULLER_OWN_PREFIX}parts"));
         make_folder(&parts)?;
         let job = Job { hub: self, client: &client, commit: &commit, parts: &parts, progress, stop };
+        check_room(&parts, entries.iter().map(|entry| job.missing(entry)).fold(0, u64::saturating_add))?;
         job.fetch_all(&entries)?;
         for entry in &entries {
             make_parents(folder, &entry.path)?;
@@ -129,15 +130,27 @@ impl Job<'_> {
         self.stop.check()?;
         let part = self.part(entry);
         let url = self.hub.url("", &format!("/resolve/{}/{}", encode(self.commit), encode_path(&entry.path)))?;
-        let ask =
-            Ask { client: self.client, url: &url, secret: &self.hub.secret, progress: self.progress, stop: self.stop };
+        let ask = Ask {
+            client: self.client,
+            url: &url,
+            secret: &self.hub.secret,
+            most: entry.size,
+            progress: self.progress,
+            stop: self.stop,
+        };
         let version = Version { validator: None, size: Some(entry.size) };
         let mut sum = Sum::new(entry);
         if let Ok(mut have) = File::open(&part) {
             sum.read(&mut have, self.stop).map_err(|error| failed(&part, &error))?;
         }
         let mut download = Download::open(&ask, &part, Some(&version))?;
-        if download.fields.is_some() {
+        if let Some(fields) = &download.fields {
+            match Version::of(fields).size {
+                Some(bytes) if bytes != entry.size => {
+                    return Err(Failure::refused(format!("it has {bytes} bytes, the commit's has {}", entry.size)));
+                }
+                _ => {}
+            }
             sum = Sum::new(entry);
         }
         download.rest(|piece| sum.update(piece))?;
@@ -147,6 +160,11 @@ impl Job<'_> {
         // Nothing of it can be gone on with.
         fs::remove_file(&part).map_err(|error| failed(&part, &error))?;
         Err(Failure::transient("what has come is not the file that the commit has: its digest is another"))
+    }
+
+    /// Bytes of it that have not come.
+    fn missing(&self, entry: &Entry) -> u64 {
+        entry.size.saturating_sub(fs::metadata(self.part(entry)).map_or(0, |part| part.len()))
     }
 
     /// Where it comes to: by its path too, as files of the same content come at once.

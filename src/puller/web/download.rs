@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write as _};
+use std::io::{self, ErrorKind, Read, Write as _};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use url::Url;
 
 use super::client::{Client, Fields};
 use crate::config::PULLER_PIECE_BYTES;
-use crate::puller::scratch::failed;
+use crate::puller::scratch::{check_room, failed};
 use crate::puller::source::{Progress, Stop};
 use crate::storage::Failure;
 
@@ -26,6 +26,8 @@ pub(in crate::puller) struct Ask<'a> {
     pub(in crate::puller) client: &'a Client,
     pub(in crate::puller) url: &'a Url,
     pub(in crate::puller) secret: &'a Fields,
+    /// Bytes that it may have: of a body that nobody announces the end of there is no other limit.
+    pub(in crate::puller) most: u64,
     pub(in crate::puller) progress: &'a Progress,
     pub(in crate::puller) stop: &'a Stop,
 }
@@ -45,6 +47,8 @@ pub(in crate::puller) struct Download<'a> {
     file: File,
     body: Option<BodyReader<'static>>,
     left: Option<u64>,
+    /// Bytes that may come, whatever was announced.
+    allowed: u64,
     /// Of an answer that starts at the first byte.
     pub(in crate::puller) fields: Option<HeaderMap>,
 }
@@ -57,7 +61,7 @@ impl<'a> Download<'a> {
         let known = of.filter(|_| have > 0);
         if known.is_some_and(|version| version.size == Some(have)) {
             ask.progress.add(have);
-            return Ok(Self { ask, path, file, body: None, left: None, fields: None });
+            return Ok(Self { ask, path, file, body: None, left: None, allowed: 0, fields: None });
         }
         let range = known.map(|version| rest(have, version)).transpose()?.unwrap_or_default();
         let response = ask.client.get(ask.url, ask.secret, &range)?;
@@ -78,9 +82,11 @@ impl<'a> Download<'a> {
         } else {
             ask.progress.add(have)
         }
+        let allowed = ask.most.saturating_sub(if has_start { 0 } else { have });
+        check_room(path.parent().unwrap_or(path), ask.check(left.unwrap_or(0), allowed)?)?;
         let (head, body) = response.into_parts();
         let fields = has_start.then_some(head.headers);
-        Ok(Self { ask, path, file, body: Some(body.into_reader()), left, fields })
+        Ok(Self { ask, path, file, body: Some(body.into_reader()), left, allowed, fields })
     }
 
     /// The next bytes, which are in the file by then; 0 at the end and only there.
@@ -100,9 +106,17 @@ impl<'a> Download<'a> {
         if count == 0 && !buffer.is_empty() {
             self.body = None;
         }
-        self.file.write_all(&buffer[..count]).map_err(|error| failed(self.path, &error))?;
+        self.allowed -= self.ask.check(count as u64, self.allowed)?;
+        self.file.write_all(&buffer[..count]).map_err(|error| self.unwritten(&error))?;
         self.ask.progress.add(count as u64);
         Ok(count)
+    }
+
+    /// A volume that is full of what may have no end is left to others.
+    fn unwritten(&self, error: &io::Error) -> Failure {
+        let is_full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+        let emptied = if is_full && self.left.is_none() { empty(&self.file, self.path) } else { Ok(()) };
+        emptied.err().unwrap_or_else(|| failed(self.path, error))
     }
 
     /// All that is left; `each` sees it piece by piece.
@@ -114,6 +128,16 @@ impl<'a> Download<'a> {
                 count => each(&piece[..count]),
             }
         }
+    }
+}
+
+impl Ask<'_> {
+    /// So many bytes, if they are allowed.
+    fn check(&self, bytes: u64, allowed: u64) -> Result<u64, Failure> {
+        if bytes > allowed {
+            return Err(Failure::refused(format!("it has more than {} bytes", self.most)));
+        }
+        Ok(bytes)
     }
 }
 

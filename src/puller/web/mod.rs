@@ -33,7 +33,7 @@ pub(super) use self::download::{Ask, Download, Version};
 use super::archive::{Archive, HEAD_BYTES, Packed, Tree};
 use super::scratch::{clear, failed, publish};
 use super::source::{Progress, Stop};
-use crate::config::{ARCHIVE_SEGMENT_BYTES, PULLER_OWN_PREFIX};
+use crate::config::{ARCHIVE_SEGMENT_BYTES, FETCH_BYTES, PULLER_OWN_PREFIX};
 use crate::storage::{Failure, Kind, is_path, shown};
 
 /// A URL, and what its host is told that nobody else is.
@@ -86,7 +86,7 @@ impl Web {
         progress.begin(0);
         let kept = Kept { part: own(folder, "part"), note: own(folder, "note") };
         let client = Client::new()?;
-        let ask = Ask { client: &client, url: &self.url, secret: &self.secret, progress, stop };
+        let ask = Ask { client: &client, url: &self.url, secret: &self.secret, most: FETCH_BYTES, progress, stop };
         let known = kept.read();
         let resumable = known.as_ref().map(|note| &note.version).filter(|version| version.validator.is_some());
         let download = Download::open(&ask, &kept.part, resumable)?;
