@@ -74,13 +74,14 @@ fn whatever_a_connection_waits_for_it_uses_no_processor_time() {
         })
         .collect();
     crate::support::until("the server has them", || server.connections() >= 6);
-    // Until what moves has moved: a quarter of a second in which the agent used no tick.
-    let rests = |time: Duration| {
+    // Until what moves has moved: a quarter of a second in which the agent used no tick. Of the hundred ticks of a second one
+    // is given away: the kernel charges a whole one to whoever happens to run when it looks, be it for a microsecond.
+    let uses_no_more_than = |ticks: u64, time: Duration| {
         let before = process::ticks(agent.pid());
-        !crate::support::holds_within(time, || process::ticks(agent.pid()) > before)
+        !crate::support::holds_within(time, || process::ticks(agent.pid()) > before + ticks)
     };
-    crate::support::until("it rests", || rests(Duration::from_millis(250)));
-    assert!(rests(Duration::from_secs(1)), "a connection that waits uses processor time");
+    crate::support::until("it rests", || uses_no_more_than(0, Duration::from_millis(250)));
+    assert!(uses_no_more_than(1, Duration::from_secs(1)), "a connection that waits uses processor time");
     drop(clients);
 }
 

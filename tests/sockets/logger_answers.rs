@@ -164,7 +164,7 @@ fn a_sink_that_takes_nothing_is_left_in_time() {
         let _ = released.lock().unwrap().recv();
     });
     let server = Server::good();
-    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER, "--log-client-timeout=300ms"]);
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER, "--log-client-timeout=1s"]);
     let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BYTES}\r\n\r\n{}", "x".repeat(BYTES));
     assert_eq!(agent.ask(request).status(), 200);
     assert_eq!(sink.await_events(1)[0].payload().len(), BYTES);
