@@ -318,8 +318,8 @@ fn a_sink_that_is_down_for_a_while_gets_everything() {
     assert_eq!(Books::settled(&agent), Books::all_sent(1000));
 }
 
+// The longest of all tests: nothing else ends an event's time.
 #[test]
-#[ignore = "takes the five minutes that events are tried for"]
 fn events_that_nobody_takes_are_given_up_after_five_minutes() {
     const TRIED_FOR: Duration = Duration::from_secs(300);
     /// An event whose next attempt would be later than that has none.
