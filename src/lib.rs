@@ -33,7 +33,7 @@
 //! | `marshaller` | 0 or 1 | the loopback service of `--log-marshaller-port` | its connections | main |
 //! | `log-spool` | 0 or 1 | the segments of `--log-spool-dir` | events on their way to the couriers | the workers are gone |
 //! | `puller` | 0 or 1 | what is known of every model | changes of the list from `watch`, results of the steps | with the process |
-//! | `pull-N` | 0 or 7 | one step for one model | steps | with the process |
+//! | `pull-N` | 0 or 8 | one step for one model | steps | with the process |
 //! | `fetch-N` | up to 4 in a step that fetches from an object store | one connection to the store | pieces of files | with the step |
 //! | `prober` | 0 or 1 | the container probe | probe requests, answered together | the workers are gone |
 //!
