@@ -101,6 +101,8 @@ impl TlsSink {
 }
 
 fn serve(socket: TcpStream, config: Arc<ServerConfig>, bodies: &Mutex<Vec<String>>) {
+    // Else an answer waits for the kernel of the agent to acknowledge the tickets before it, and is lost by the close.
+    socket.set_nodelay(true).unwrap();
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), socket);
     let mut input = Vec::new();
     loop {
