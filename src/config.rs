@@ -232,8 +232,8 @@ pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time in which a server's kernel sends the reset that belongs to its end (`proxy::resend`): on the loopback it comes
-/// with the write, or when another processor has had its turn.
-pub const RESET_TIMEOUT: Duration = Duration::from_millis(20);
+/// with the write, or when a thread of the server that was put aside in its `close` has had its turn again.
+pub const RESET_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Time that a connection closed on an error stays to read what the client still sends, so that the answer is not
 /// lost to a reset (RFC 9112 §9.6).
@@ -262,6 +262,10 @@ pub const REPLAY_BYTES: usize = 16 * 1024;
 /// A request that is not idempotent is sent again only up to this size, less than any server reads at once (Go's
 /// buffer, the smallest of the common ones): it has read all of it or nothing (SPEC P9, `proxy::resend`).
 pub const REPLAY_UNSEEN_BYTES: usize = 4 * 1024;
+
+/// Longest wait for the rest of a request that is short enough to be sent again, so that it leaves in one write. Clients
+/// that send head and body one after the other (Python's http.client, h11) do so within microseconds.
+pub const GATHER_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Bytes of free buffers that a worker keeps for its connections.
 pub const POOL_BYTES: usize = 1024 * 1024;

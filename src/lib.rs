@@ -49,7 +49,8 @@
 //!                         ├─ a probe ─▶ answered, or parked until the prober's result
 //!                         ├─ HTTP/2 preface ─▶ tunnel
 //!                         ├─ to be batched ─▶ body collected, instances found ─▶ batcher
-//!                         └─ exchange: head rewritten behind which the body is put ─▶ one write to an idle connection
+//!                         └─ exchange: head rewritten behind which the body is put ─▶ one write to an idle connection,
+//!                              once a short body is whole, or 10 ms after its head
 //!  server ─▶ read ─▶ head rewritten behind which the body is put ─▶ one write to the client ─▶ keep or close
 //! ```
 //!

@@ -86,6 +86,15 @@ impl Body {
         self.state == State::Ended
     }
 
+    /// Bytes still to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        match self.state {
+            State::Length(left) => Some(left),
+            State::Ended => Some(0),
+            _ => None,
+        }
+    }
+
     /// The input has ended.
     ///
     /// # Errors

@@ -59,6 +59,7 @@ impl Plane {
                     peer,
                     phase: Phase::Idle,
                     input: Vec::new(),
+                    ahead: Vec::new(),
                     unsent: Unsent::default(),
                     upstream: None,
                     began: None,

@@ -33,6 +33,9 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// Read, but not used yet: a part of a head or chunk line, or requests that wait for their turn.
     pub(crate) input: Vec<u8>,
+    /// What has come of a short request, as it goes to the server: in one write, if the rest comes within
+    /// [`GATHER_TIMEOUT`](crate::config::GATHER_TIMEOUT).
+    pub(crate) ahead: Vec<u8>,
     /// Bytes that the client has not taken.
     pub(crate) unsent: Unsent,
     /// The connection to the server that its exchange or tunnel uses.

@@ -173,6 +173,11 @@ impl Exchange {
         self.request.has_ended()
     }
 
+    /// Bytes of the request still to come, if their number is known and the client sends them without being asked.
+    pub fn rest_of_request(&self) -> Option<u64> {
+        self.request.left().filter(|_| !self.client.expects_continue)
+    }
+
     /// Whether the client holds its body back until it gets a 100.
     pub fn awaits_continue(&self) -> bool {
         self.client.expects_continue

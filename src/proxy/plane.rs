@@ -24,8 +24,8 @@ use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::batcher;
 use crate::config::{
-    CONNECT_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW, RESET_TIMEOUT,
-    TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
+    CONNECT_TIMEOUT, GATHER_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW,
+    RESET_TIMEOUT, TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 use crate::logger::tap::Handle;
 use crate::ops::limits::is_exhausted;
@@ -144,6 +144,7 @@ impl Plane {
                 LINGER_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,
                 LEAVE_TIMEOUT,
+                GATHER_TIMEOUT,
             ]),
             upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT, RESET_TIMEOUT]),
             buffers: Buffers::new(),
@@ -256,6 +257,7 @@ impl Plane {
         let Some(mut connection) = self.connections.try_remove(key) else { return };
         self.deadlines.cancel(key);
         self.buffers.pool.put(&mut connection.input);
+        self.buffers.pool.put(&mut connection.ahead);
         connection.unsent.clear(&mut self.buffers.pool);
         if let Some(upstream) = connection.upstream {
             self.drop_upstream(upstream);

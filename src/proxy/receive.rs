@@ -19,7 +19,9 @@ use super::headers::{self, Answer, Connection as Field, Parked, Peer};
 use super::metrics::Code;
 use super::plane::{Drain, Flow, Plane};
 use super::socket::Received;
-use crate::config::{HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
+use crate::config::{
+    HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REPLAY_UNSEEN_BYTES, REQUEST_LINE_BYTES,
+};
 use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};
@@ -164,7 +166,7 @@ impl Plane {
         }
     }
 
-    /// Sends the head in `out` on, with what there is of the body.
+    /// Sends the head in `out` on, with what there is of the body; if the rest is short, it is waited for a moment.
     fn pass(&mut self, key: usize, mut exchange: Exchange, body_at: usize, end: usize) -> Flow {
         self.begin_request(key);
         let Buffers { read, out, pool } = &mut self.buffers;
@@ -176,8 +178,14 @@ impl Plane {
         out.extend_from_slice(&read[body.clone()]);
         let connection = &mut self.connections[key];
         pool.keep(&mut connection.input, &read[body_at + step.consumed..end]);
+        let is_to_wait = exchange.rest_of_request().is_some_and(|rest| is_short(out.len(), rest));
         connection.phase = Phase::Exchange(exchange);
-        let sent = self.dispatch(key);
+        let sent = if is_to_wait {
+            pool.keep(&mut connection.ahead, out);
+            Ok(())
+        } else {
+            self.dispatch(key)
+        };
         self.tap_request(key, body);
         match sent {
             Ok(()) => Flow::Next,
@@ -350,6 +358,14 @@ fn is_worth_parsing(buf: &[u8], seen: usize) -> bool {
     // Empty lines before the head do not count towards its limits.
     let crosses = |limit: usize| seen <= limit + 2 * LEADING_EMPTY_LINES && buf.len() >= limit;
     seen == 0 || buf[seen..].contains(&b'\n') || crosses(REQUEST_LINE_BYTES) || crosses(HEAD_BYTES)
+}
+
+/// Whether a request of which so much is there and so much is still to come had better go to the server in one write:
+/// only then is it certain that a connection that the server was just closing can be told from one that it closed after
+/// it had read a part ([`super::resend`]). It also saves both sides a call, as many clients send head and body one after
+/// the other.
+fn is_short(there: usize, rest: u64) -> bool {
+    rest > 0 && there as u64 + rest <= REPLAY_UNSEEN_BYTES as u64
 }
 
 const _: () = assert!(READ_BYTES > HEAD_BYTES, "a head that is too large must be seen to be so");

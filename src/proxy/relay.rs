@@ -6,6 +6,7 @@
 //! Not here: what the bytes mean ([`super::exchange`]).
 
 use std::io::ErrorKind;
+use std::ops::Range;
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::connection::{Closing, Phase};
@@ -58,11 +59,10 @@ impl Plane {
     /// Client to server: one read.
     fn request_on(&mut self, key: usize) -> Result<Moved, Fault> {
         let connection = &mut self.connections[key];
-        let (Phase::Exchange(exchange), Some(upstream_key)) = (&mut connection.phase, connection.upstream) else {
-            return Ok(Moved::No);
-        };
+        let Phase::Exchange(exchange) = &connection.phase else { return Ok(Moved::No) };
+        let Some(upstream_key) = connection.upstream else { return self.gather(key) };
         let upstream = &mut self.upstreams[upstream_key];
-        let Buffers { read, pool, .. } = &mut self.buffers;
+        let pool = &mut self.buffers.pool;
         if !upstream.unsent.is_empty() {
             if !upstream.socket.is_writable() {
                 return Ok(Moved::No);
@@ -95,21 +95,9 @@ impl Plane {
             upstream.socket.try_to_read();
             return Ok(Moved::Yes);
         }
-        let start = restore(read, pool, &mut connection.input);
-        let received = connection.socket.receive(&mut read[start..READ_END]);
-        let end = match received {
-            Received::Bytes(count) => {
-                connection.moved += count as u64;
-                self.setup.metrics.received.add(count as u64);
-                start + count
-            }
-            Received::Nothing => start,
-            Received::End => return exchange.request_ended().map(|()| Moved::ClientGone),
-            Received::Broken(_) => return Ok(Moved::ClientGone),
-        };
-        let step = exchange.request(&mut read[READ_AT..end])?;
-        pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
-        let body = READ_AT..READ_AT + step.kept;
+        let Some(body) = self.read_request(key)? else { return Ok(Moved::ClientGone) };
+        let upstream = &mut self.upstreams[upstream_key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
         let bytes = &read[body.clone()];
         if upstream.is_ending {
             // Kept for the other connection, if there is to be one.
@@ -129,7 +117,54 @@ impl Plane {
             }
         }
         self.tap_request(key, body);
-        Ok(if received == Received::Nothing { Moved::No } else { Moved::Yes })
+        Ok(Moved::Yes)
+    }
+
+    /// Client to server, before the server has got anything: one read, and the request when it is whole.
+    fn gather(&mut self, key: usize) -> Result<Moved, Fault> {
+        if !self.connections[key].socket.is_readable() {
+            return Ok(Moved::No);
+        }
+        let Some(body) = self.read_request(key)? else { return Ok(Moved::ClientGone) };
+        let connection = &mut self.connections[key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        pool.keep(&mut connection.ahead, &read[body.clone()]);
+        if matches!(&connection.phase, Phase::Exchange(exchange) if exchange.has_request()) {
+            self.send_gathered(key)?;
+        }
+        self.tap_request(key, body);
+        Ok(Moved::Yes)
+    }
+
+    /// Sends what has come of a short request: all of it, or what there is when the rest did not follow at once.
+    pub(super) fn send_gathered(&mut self, key: usize) -> Result<(), Fault> {
+        let Buffers { out, pool, .. } = &mut self.buffers;
+        out.clear();
+        let ahead = &mut self.connections[key].ahead;
+        out.extend_from_slice(ahead);
+        pool.put(ahead);
+        self.dispatch(key)
+    }
+
+    /// Reads once from the client. Returns where in `read` what goes on is; `None`: the client is gone.
+    fn read_request(&mut self, key: usize) -> Result<Option<Range<usize>>, Fault> {
+        let connection = &mut self.connections[key];
+        let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(None) };
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        let start = restore(read, pool, &mut connection.input);
+        let end = match connection.socket.receive(&mut read[start..READ_END]) {
+            Received::Bytes(count) => {
+                connection.moved += count as u64;
+                self.setup.metrics.received.add(count as u64);
+                start + count
+            }
+            Received::Nothing => start,
+            Received::End => return exchange.request_ended().map(|()| None),
+            Received::Broken(_) => return Ok(None),
+        };
+        let step = exchange.request(&mut read[READ_AT..end])?;
+        pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
+        Ok(Some(READ_AT..READ_AT + step.kept))
     }
 
     /// Server to client: one read.
@@ -261,6 +296,7 @@ impl Plane {
         self.end_tap(key);
         self.cut_request(key);
         let connection = &mut self.connections[key];
+        self.buffers.pool.put(&mut connection.ahead);
         connection.held = None;
         let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
         match outcome.client_closes {

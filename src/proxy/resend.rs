@@ -7,7 +7,9 @@
 //! is a FIN and then a reset, which the kernel reports as EPIPE (tcp_reset in CLOSE-WAIT). A server that has read all of
 //! the request and closes sends a FIN alone; one that closes with none of it read, a reset alone. A FIN and a reset also
 //! come from one that shuts down and then closes with a part unread, so the sign is trusted only for requests so short
-//! that they are read whole or not at all. The reset may come a moment after the FIN, so a FIN alone waits for it.
+//! that they are read whole or not at all, and leave in one write: a second may go out between the FIN and the reset,
+//! and then nobody can tell which of the two the reset is for. The reset may come a moment after the FIN, so a FIN alone
+//! waits for it.
 //!
 //! Not here: a write that took nothing, after which any request may go elsewhere ([`super::receive`]).
 

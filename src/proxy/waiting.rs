@@ -22,8 +22,10 @@ pub(crate) mod deadline {
     pub(crate) const TUNNEL: usize = 4;
     /// For the response to a client that has closed its side.
     pub(crate) const LEAVE: usize = 5;
+    /// For the rest of a short request.
+    pub(crate) const GATHER: usize = 6;
     /// How many there are.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 }
 
 /// The deadlines of a connection to the server.
@@ -62,6 +64,7 @@ impl Plane {
             }
             // The wait for a 100 is the server's, but not for ever.
             Phase::Exchange(exchange) if exchange.awaits_continue() => Some(deadline::HEAD),
+            Phase::Exchange(_) if connection.upstream.is_none() => Some(deadline::GATHER),
             Phase::Exchange(_) => {
                 let server_lags =
                     connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
@@ -120,6 +123,10 @@ impl Plane {
                 self.deadlines.arm(key, list, self.now);
                 return;
             }
+            (deadline::GATHER, Phase::Exchange(_)) => match self.send_gathered(key) {
+                Ok(()) => Flow::Next,
+                Err(fault) => self.fail(key, fault),
+            },
             (deadline::HEAD, Phase::Idle | Phase::Head) => return self.refuse_slow_head(key),
             (deadline::HEAD | deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
                 self.fail(key, Fault::RequestBodyTimeout)

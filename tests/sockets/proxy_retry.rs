@@ -4,6 +4,7 @@
 
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use crate::support::{Agent, Message, OK, PATIENCE, Peer, Server, Wire, until};
 
@@ -250,6 +251,32 @@ fn an_idle_connection_that_the_server_writes_to_is_not_used_again() {
         assert_eq!(client.response().status(), 200, "round {round}");
         has_spoken.recv_timeout(PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn a_short_request_in_pieces_reaches_the_server_in_one() {
+    let (saw, seen) = mpsc::channel();
+    let server = Server::start(move |mut peer: Peer| {
+        while matches!(peer.wire.fill(Instant::now() + PATIENCE), Ok(1..)) {
+            let first = std::mem::take(&mut peer.wire.buffer);
+            saw.send(first.ends_with(b"\r\n\r\nhi")).unwrap();
+            if !first.ends_with(b"hi") {
+                peer.wire.expect("hi");
+            }
+            peer.wire.send(OK);
+        }
+    });
+    let agent = Agent::start(server.port, &["--threads=1"]);
+    let mut client = agent.connect();
+    for _ in 0..200 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+        client.send("h");
+        client.send("i");
+        assert_eq!(client.response().status(), 200);
+    }
+    let whole = seen.try_iter().filter(|is_whole| *is_whole).count();
+    // On a busy machine the second piece may be late.
+    assert!(whole > 150, "{whole} of 200 came in one piece");
 }
 
 #[test]
