@@ -1,14 +1,13 @@
 //! What a sink's answer means for an event, and when the event is sent again (SPEC L5). Pure.
 //!
-//! The waits double from [`LOG_RETRY_FIRST`] to [`LOG_RETRY_LONGEST`]. Each is drawn from its upper half, so that many
-//! agents whose sink comes back do not call it in step, and none calls it much sooner than it should ("equal jitter",
-//! M. Brooker, Exponential Backoff And Jitter).
+//! The waits double from [`LOG_RETRY_FIRST`] to [`LOG_RETRY_LONGEST`].
 //!
 //! Not here: the clock, and the waiting ([`super::deliver`]).
 
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{LOG_RETRY_FIRST, LOG_RETRY_FOR, LOG_RETRY_LONGEST};
+use crate::ops::backoff::backoff;
 use crate::ops::retry_after::retry_after;
 
 /// What a sink's answer means.
@@ -64,9 +63,7 @@ impl Attempts {
 
 /// How long to wait after so many waits before. `chance`: from 0 up to 1.
 pub(super) fn wait(times: u32, chance: f64) -> Duration {
-    let doubled = LOG_RETRY_FIRST.saturating_mul(1 << times.min(16));
-    let longest = doubled.min(LOG_RETRY_LONGEST);
-    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
+    backoff(LOG_RETRY_FIRST, LOG_RETRY_LONGEST, times, chance)
 }
 
 #[cfg(test)]
@@ -102,13 +99,6 @@ mod tests {
         let mut attempts = Attempts::begin(start);
         let waits: Vec<_> = (0..8).map(|_| attempts.next(start, None, 1.0).unwrap() - start).collect();
         assert_eq!(waits, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0].map(Duration::from_secs_f64));
-    }
-
-    #[test]
-    fn a_wait_is_drawn_from_its_upper_half() {
-        let start = Instant::now();
-        let wait = |chance| Attempts::begin(start).next(start, None, chance).unwrap() - start;
-        assert_eq!((wait(0.0), wait(0.5)), (Duration::from_millis(250), Duration::from_millis(375)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What keeps the agent running in a pod: the container probe, metrics, the status page, and the limits of the process.
 
+pub(crate) mod backoff;
 pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod client;

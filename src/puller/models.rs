@@ -15,6 +15,7 @@ use super::source::{Progress, Stop};
 use crate::config::{
     MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS, MODEL_RETRY_ASKED, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST,
 };
+use crate::ops::backoff::backoff;
 
 /// The models that are wanted, there, or on their way out.
 #[derive(Default)]
@@ -263,9 +264,8 @@ impl Model {
 
     fn fail(&mut self, Failed { reason, after }: Failed, now: Instant, chance: f64) {
         let times = self.failure.as_ref().map_or(0, |failure| failure.times);
-        let longest = MODEL_RETRY_FIRST.saturating_mul(1 << times.min(16)).min(MODEL_RETRY_LONGEST);
-        let wait =
-            longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0).max(after.unwrap_or_default().min(MODEL_RETRY_ASKED));
+        let asked = after.unwrap_or_default().min(MODEL_RETRY_ASKED);
+        let wait = backoff(MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST, times, chance).max(asked);
         self.failures += 1;
         self.failure = Some(Failure { reason, times: times.saturating_add(1), due: now + wait });
     }
