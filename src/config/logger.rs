@@ -118,7 +118,8 @@ pub const LOG_RETRY_FIRST: Duration = Duration::from_millis(500);
 pub const LOG_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 /// Attempts in a row that a delivery thread makes with nothing taken or refused for good, before it leaves the sink alone for a
-/// while: as many as a few bad events may need that come one after the other.
+/// while: as many as a few bad events may need that come one after the other. While fewer events than that wait to be sent
+/// again, a failed attempt tells no more of the sink than of them.
 pub const LOG_FAILED_ATTEMPTS: u32 = 8;
 
 /// Time after which an event that was not delivered is given up, from its first attempt.

@@ -32,7 +32,7 @@ use super::health::Health;
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
-use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
+use crate::config::{LOG_FAILED_ATTEMPTS, LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -290,6 +290,10 @@ impl<C: Carrier> Courier<C> {
             Verdict::Delivered | Verdict::Rejected => None,
         };
         let is_of_use = landings.iter().any(|landing| later(landing).is_none());
+        // The same few events again and again: it may be them. They come back seldom enough by themselves.
+        if !is_of_use && self.retries.len() < LOG_FAILED_ATTEMPTS as usize {
+            return;
+        }
         let of_cut = cut.and_then(|cut| if let Cut::Destination { after, .. } = cut { *after } else { None });
         let after = landings.iter().filter_map(later).flatten().chain(of_cut).max();
         self.health.tried(is_of_use, now, after, random::share());

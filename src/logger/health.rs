@@ -3,8 +3,8 @@
 //! One event that fails waits for its own next attempt, and holds up no other. A sink that fails whatever it is given must
 //! not be given more as fast as it can fail: with tens of thousands of events waiting, a sink that answered garbage took
 //! most of a processor, and what shared that processor had a median of 230 µs instead of 72. So after some attempts in a
-//! row that came to nothing it rests, for as long as an event would wait, and is tried with one event at a time until
-//! something comes of it.
+//! row that came to nothing, while as many events wait to be sent again, it rests, for as long as an event would wait, and
+//! is tried with one event at a time until something comes of it.
 //!
 //! Not here: what an attempt has come to ([`super::retry`]), and the waiting ([`super::deliver`]).
 

@@ -254,6 +254,27 @@ fn bad_events_one_after_the_other_do_not_hold_up_the_good_ones_for_long() {
 }
 
 #[test]
+fn a_few_bad_events_are_no_reason_to_leave_a_sink_alone() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let of_sink = Arc::clone(&tries);
+    let sink = Sink::with(move |event| match event.id() {
+        id if id.len() <= 4 => TAKEN.to_vec(),
+        // Of the attempts that would be enough against a sink the last asks for time.
+        _ if of_sink.fetch_add(1, Ordering::Relaxed) < 7 => REFUSED.to_vec(),
+        _ => b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    });
+    let server = Server::good();
+    let agent = logging(&server, &sink, &[REQUESTS_ONLY, ONE_COURIER]);
+    for number in 0..7 {
+        assert_eq!(agent.ask(post(&format!("bad-{number}"))).status(), 200);
+    }
+    until("each was tried twice", || tries.load(Ordering::Relaxed) == 14);
+    ask(&agent, 1);
+    until("the good one is sent", || Books::of(&agent).sent == 1);
+    assert_eq!(Books::of(&agent).waiting, 7);
+}
+
+#[test]
 fn no_request_waits_for_a_sink_that_hangs() {
     const ALLOWED: Duration = Duration::from_millis(500);
     let (held, sink_waits) = mpsc::channel::<()>();
