@@ -129,11 +129,11 @@ impl Plane {
         let connection = &mut self.connections[key];
         let Buffers { read, pool, .. } = &mut self.buffers;
         pool.keep(&mut connection.ahead, &read[body.clone()]);
-        if matches!(&connection.phase, Phase::Exchange(exchange) if exchange.has_request()) {
-            self.send_gathered(key)?;
-        }
+        let is_whole = matches!(&connection.phase, Phase::Exchange(exchange) if exchange.has_request());
+        let sent = if is_whole { self.send_gathered(key) } else { Ok(()) };
+        // It is logged also when the server is not there.
         self.tap_request(key, body);
-        Ok(Moved::Yes)
+        sent.map(|()| Moved::Yes)
     }
 
     /// Sends what has come of a short request: all of it, or what there is when the rest did not follow at once.

@@ -1,9 +1,10 @@
 //! Which requests and responses are logged: SPEC L1, L2, `--log-mode`, `--log-all-responses`, `--log-sample`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::support::sink::{Event, logging, pair};
-use crate::support::{Agent, Books, Message, OK, Peer, Server, Sink, Wire};
+use crate::support::{Agent, Books, Message, OK, Peer, Server, Sink, Wire, holds_within};
 
 const POST: &str = "POST /v1/models/m:predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
                     Content-Length: 17\r\n\r\n{\"instances\":[1]}";
@@ -104,9 +105,18 @@ fn the_agents_own_answers_are_logged_as_the_client_got_them() {
         assert_eq!((response.text(), response.field("content-type")), (got.text(), got.field("content-type")));
     }
     drop(server);
-    let got = agent.ask(POST);
-    let (_, response) = pair(sink.await_events(8)[6..].to_vec());
-    assert_eq!((got.status(), response.text()), (502, got.text()));
+    let body_at = POST.len() - "{\"instances\":[1]}".len();
+    let mut client = agent.connect();
+    for (number, cut) in [POST.len(), body_at, body_at + 1, body_at, body_at + 1].into_iter().enumerate() {
+        client.send(&POST[..cut]);
+        // So that the agent reads the two apart.
+        holds_within(Duration::from_millis(1), || false);
+        client.send(&POST[cut..]);
+        let got = client.response();
+        let (request, response) = pair(sink.await_events(2 * number + 8)[2 * number + 6..].to_vec());
+        assert_eq!((got.status(), response.text()), (502, got.text()));
+        assert_eq!(request.text(), "{\"instances\":[1]}");
+    }
 }
 
 #[test]
