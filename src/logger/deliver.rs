@@ -28,11 +28,11 @@ use log::Level;
 
 use super::carrier::{Cargo, Carrier, Cut, Landing};
 use super::event::{Receipt, header_safe};
-use super::health::Health;
+use super::health::{Health, Tried};
 use super::metrics::{CourierMetrics, Failed};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
-use crate::config::{LOG_FAILED_ATTEMPTS, LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -261,7 +261,7 @@ impl<C: Carrier> Courier<C> {
             Err(_) => Some(Cut::First { why: "a bug of the agent".to_owned() }),
         };
         let now = Instant::now();
-        self.note_health(&landings, cut.as_ref(), now);
+        self.note_health(flight.len(), &landings, cut.as_ref(), now);
         let mut parcels = flight.drain(..);
         for (landing, parcel) in landings.iter().zip(parcels.by_ref()) {
             self.land(landing, parcel, now);
@@ -280,7 +280,7 @@ impl<C: Carrier> Courier<C> {
     }
 
     /// What a flight says of the sink.
-    fn note_health(&mut self, landings: &[Landing], cut: Option<&Cut>, now: Instant) {
+    fn note_health(&mut self, flying: usize, landings: &[Landing], cut: Option<&Cut>, now: Instant) {
         // An old connection that has ended says nothing.
         if landings.is_empty() && matches!(cut, Some(Cut::Line)) {
             return;
@@ -290,13 +290,10 @@ impl<C: Carrier> Courier<C> {
             Verdict::Delivered | Verdict::Rejected => None,
         };
         let is_of_use = landings.iter().any(|landing| later(landing).is_none());
-        // The same few events again and again: it may be them. They come back seldom enough by themselves.
-        if !is_of_use && self.retries.len() < LOG_FAILED_ATTEMPTS as usize {
-            return;
-        }
         let of_cut = cut.and_then(|cut| if let Cut::Destination { after, .. } = cut { *after } else { None });
         let after = landings.iter().filter_map(later).flatten().chain(of_cut).max();
-        self.health.tried(is_of_use, now, after, random::share());
+        let tried = if is_of_use { Tried::Well } else { Tried::Failed { waiting: self.retries.len() + flying } };
+        self.health.tried(tried, now, after, random::share());
         if self.ending.ends_at.get().is_some() {
             self.health.rests_no_longer_than(now + LOG_RETRY_FIRST);
         }

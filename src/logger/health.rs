@@ -21,14 +21,25 @@ pub(super) struct Health {
     rests_until: Option<Instant>,
 }
 
+/// How an attempt has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Tried {
+    /// The sink took an event, or refused one for good.
+    Well,
+    /// Nothing came of it; so many events wait to be sent again, its own among them.
+    Failed { waiting: usize },
+}
+
 impl Health {
-    /// An attempt has ended; `is_of_use`: the sink took an event, or refused one for good. `after`: so much time it has
-    /// asked for, of which it gets what an event would wait at most. `chance`: from 0 up to 1.
-    pub(super) fn tried(&mut self, is_of_use: bool, now: Instant, after: Option<Duration>, chance: f64) {
-        if is_of_use {
-            return *self = Self::default();
-        }
+    /// An attempt has ended. `after`: so much time the sink has asked for, of which it gets what an event would wait at
+    /// most. `chance`: from 0 up to 1.
+    pub(super) fn tried(&mut self, tried: Tried, now: Instant, after: Option<Duration>, chance: f64) {
+        let Tried::Failed { waiting } = tried else { return *self = Self::default() };
         self.failed = self.failed.saturating_add(1);
+        // The same few events again and again: it may be them, and they come back seldom enough by themselves.
+        if waiting < LOG_FAILED_ATTEMPTS as usize {
+            self.failed = self.failed.min(LOG_FAILED_ATTEMPTS - 1);
+        }
         let rests = self.failed.checked_sub(LOG_FAILED_ATTEMPTS);
         let long = |times| wait(times, chance).max(after.unwrap_or_default()).min(LOG_RETRY_LONGEST);
         self.rests_until = rests.map(|times| now + long(times));
@@ -54,9 +65,11 @@ impl Health {
 mod tests {
     use super::*;
 
+    const MANY: Tried = Tried::Failed { waiting: LOG_FAILED_ATTEMPTS as usize };
+
     fn failed(times: u32, now: Instant) -> Health {
         let mut health = Health::default();
-        (0..times).for_each(|_| health.tried(false, now, None, 1.0));
+        (0..times).for_each(|_| health.tried(MANY, now, None, 1.0));
         health
     }
 
@@ -65,9 +78,14 @@ mod tests {
         let now = Instant::now();
         let mut health = failed(LOG_FAILED_ATTEMPTS - 1, now);
         assert!(!health.is_ill() && health.rests_until(now).is_none());
-        health.tried(true, now, None, 1.0);
-        health.tried(false, now, None, 1.0);
+        health.tried(Tried::Well, now, None, 1.0);
+        health.tried(MANY, now, None, 1.0);
         assert!(!health.is_ill());
+        let few = Tried::Failed { waiting: LOG_FAILED_ATTEMPTS as usize - 1 };
+        (0..100).for_each(|_| health.tried(few, now, Some(LOG_RETRY_LONGEST), 1.0));
+        assert!(!health.is_ill() && health.rests_until(now).is_none());
+        health.tried(MANY, now, None, 1.0);
+        assert!(health.is_ill());
     }
 
     #[test]
@@ -75,13 +93,13 @@ mod tests {
         let now = Instant::now();
         let mut health = failed(LOG_FAILED_ATTEMPTS - 1, now);
         for seconds in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
-            health.tried(false, now, None, 1.0);
+            health.tried(MANY, now, None, 1.0);
             assert_eq!(health.rests_until(now), Some(now + Duration::from_secs_f64(seconds)));
         }
         assert!(health.rests_until(now + LOG_RETRY_LONGEST).is_none() && health.is_ill());
         health.rests_no_longer_than(now + Duration::from_millis(1));
         assert_eq!(health.rests_until(now), Some(now + Duration::from_millis(1)));
-        health.tried(true, now, None, 1.0);
+        health.tried(Tried::Well, now, None, 1.0);
         assert!(!health.is_ill() && health.rests_until(now).is_none());
     }
 
@@ -90,7 +108,7 @@ mod tests {
         let now = Instant::now();
         for (asked, granted) in [(7, 7), (3600, 30)] {
             let mut health = failed(LOG_FAILED_ATTEMPTS - 1, now);
-            health.tried(false, now, Some(Duration::from_secs(asked)), 0.0);
+            health.tried(MANY, now, Some(Duration::from_secs(asked)), 0.0);
             assert_eq!(health.rests_until(now), Some(now + Duration::from_secs(granted)));
         }
     }
