@@ -1,7 +1,7 @@
 //! What must not stop or slow anyone else: DESIGN §4.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,25 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 #[test]
 fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
     let _alone = alone();
-    let server = Server::good();
+    // It answers when all have asked: how many descriptors are in use at once is then no matter of speed.
+    let (hold, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let server = Server::start(move |mut peer: Peer| {
+        while peer.request().is_some() {
+            let _ = held.lock().unwrap().recv();
+            if peer.wire.try_send(OK).is_err() {
+                return;
+            }
+        }
+    });
     let agent = Agent::setup(server.port).descriptors(64).watched().start();
     let mut clients: Vec<Wire> = (0..possible_connections(500)).map(|_| agent.connect()).collect();
     for client in &mut clients {
         // It may have been turned away already.
         let _ = client.try_send(GET);
     }
+    until("it has run out of them", || agent.log().contains("out of file descriptors"));
+    drop(hold);
     let mut served = 0;
     for client in &mut clients {
         match client.try_response() {
@@ -89,7 +101,7 @@ fn clients_that_declare_a_gibibyte_and_stall_cost_little_memory() {
 fn clients_that_push_against_a_server_that_does_not_read_cost_bounded_memory() {
     const COUNT: usize = 100;
     let _alone = alone();
-    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let (hold, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let server = Server::start(move |mut peer: Peer| {
         peer.request_head();
