@@ -102,6 +102,13 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_drawn_from_its_upper_half() {
+        let start = Instant::now();
+        let wait = |chance| Attempts::begin(start).next(start, None, chance).unwrap() - start;
+        assert_eq!((wait(0.0), wait(0.5)), (Duration::from_millis(250), Duration::from_millis(375)));
+    }
+
+    #[test]
     fn a_sink_that_asks_for_more_time_gets_it() {
         let start = Instant::now();
         let mut attempts = Attempts::begin(start);

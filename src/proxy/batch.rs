@@ -11,7 +11,7 @@
 //! ([`crate::batcher`]).
 
 use super::batch_heads;
-use super::buffer::{Buffers, READ_AT, READ_END, restore};
+use super::buffer::{Buffers, READ_AT};
 use super::collect::{Collected, Collecting, Uncollected};
 use super::connection::{Batched, Closing, Phase};
 use super::exchange::Exchange;
@@ -61,24 +61,19 @@ impl Plane {
             return Flow::Close;
         }
         for _ in 0..TURN_READS {
+            if !self.connections[key].socket.is_readable() {
+                return Flow::Wait;
+            }
+            let (end, received) = self.read_client(key);
             let connection = &mut self.connections[key];
             let Phase::Collecting(collecting) = &mut connection.phase else { return Flow::Next };
             let parked = collecting.parked;
-            if !connection.socket.is_readable() {
-                return Flow::Wait;
-            }
-            let Buffers { read, pool, .. } = &mut self.buffers;
-            let start = restore(read, pool, &mut connection.input);
-            let end = match connection.socket.receive(&mut read[start..READ_END]) {
-                Received::Bytes(count) => {
-                    connection.moved += count as u64;
-                    self.setup.metrics.received.add(count as u64);
-                    start + count
-                }
-                Received::Nothing => start,
+            match received {
+                Received::Bytes(_) | Received::Nothing => {}
                 Received::End => return self.refuse_body(key, Uncollected::Body(BodyError::Truncated), parked),
                 Received::Broken(_) => return Flow::Close,
-            };
+            }
+            let Buffers { read, pool, .. } = &mut self.buffers;
             match collecting.take(&mut read[READ_AT..end]) {
                 Ok(consumed) => pool.keep(&mut connection.input, &read[READ_AT + consumed..end]),
                 Err(why) => return self.refuse_body(key, why, parked),

@@ -148,23 +148,30 @@ impl Plane {
 
     /// Reads once from the client. Returns where in `read` what goes on is; `None`: the client is gone.
     fn read_request(&mut self, key: usize) -> Result<Option<Range<usize>>, Fault> {
+        let (end, received) = self.read_client(key);
         let connection = &mut self.connections[key];
         let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(None) };
-        let Buffers { read, pool, .. } = &mut self.buffers;
-        let start = restore(read, pool, &mut connection.input);
-        let end = match connection.socket.receive(&mut read[start..READ_END]) {
-            Received::Bytes(count) => {
-                connection.moved += count as u64;
-                self.setup.metrics.received.add(count as u64);
-                start + count
-            }
-            Received::Nothing => start,
+        match received {
+            Received::Bytes(_) | Received::Nothing => {}
             Received::End => return exchange.request_ended().map(|()| None),
             Received::Broken(_) => return Ok(None),
-        };
+        }
+        let Buffers { read, pool, .. } = &mut self.buffers;
         let step = exchange.request(&mut read[READ_AT..end])?;
         pool.keep(&mut connection.input, &read[READ_AT + step.consumed..end]);
         Ok(Some(READ_AT..READ_AT + step.kept))
+    }
+
+    /// Reads once from the client, behind what is kept of it: where that ends, and what the read came back with.
+    pub(super) fn read_client(&mut self, key: usize) -> (usize, Received) {
+        let connection = &mut self.connections[key];
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        let start = restore(read, pool, &mut connection.input);
+        let received = connection.socket.receive(&mut read[start..READ_END]);
+        let Received::Bytes(count) = received else { return (start, received) };
+        connection.moved += count as u64;
+        self.setup.metrics.received.add(count as u64);
+        (start + count, received)
     }
 
     /// Server to client: one read.
@@ -296,7 +303,6 @@ impl Plane {
         self.end_tap(key);
         self.cut_request(key);
         let connection = &mut self.connections[key];
-        self.buffers.pool.put(&mut connection.ahead);
         connection.held = None;
         let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
         match outcome.client_closes {
@@ -321,6 +327,7 @@ impl Plane {
             self.drop_upstream(upstream);
         }
         let connection = &mut self.connections[key];
+        self.buffers.pool.put(&mut connection.ahead);
         let Phase::Exchange(exchange) = &mut connection.phase else { return Flow::Close };
         if !exchange.awaits_head() {
             if exchange.ends_with_connection() {

@@ -64,13 +64,14 @@ impl Plane {
             }
             // The wait for a 100 is the server's, but not for ever.
             Phase::Exchange(exchange) if exchange.awaits_continue() => Some(deadline::HEAD),
-            Phase::Exchange(_) if connection.upstream.is_none() => Some(deadline::GATHER),
-            Phase::Exchange(_) => {
-                let server_lags =
-                    connection.upstream.is_some_and(|upstream| !self.upstreams[upstream].unsent.is_empty());
-                // A client that has closed its side can't be told from one that is gone.
-                (!server_lags || connection.socket.peer_closed()).then_some(deadline::PROGRESS)
-            }
+            Phase::Exchange(_) => match connection.upstream {
+                None => Some(deadline::GATHER),
+                Some(upstream) => {
+                    let server_lags = !self.upstreams[upstream].unsent.is_empty();
+                    // A client that has closed its side can't be told from one that is gone.
+                    (!server_lags || connection.socket.peer_closed()).then_some(deadline::PROGRESS)
+                }
+            },
             Phase::Collecting(_) => Some(deadline::PROGRESS),
             // A batch may take as long as inference does; a client that closes is gone.
             Phase::Batched(_) => None,
