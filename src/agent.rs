@@ -178,7 +178,9 @@ impl Threads {
             workers.push((inbox, thread));
         }
         let prober = prober.map(|prober| prober.spawn(inboxes.clone(), notify)).transpose()?;
-        let batcher = batcher.map(|batcher| spawn_batcher(batcher, inboxes.clone(), notify)).transpose()?;
+        let batcher = batcher
+            .map(|batcher| spawn_batcher(batcher, inboxes.clone(), Arc::clone(&shared.notices), notify))
+            .transpose()?;
         let couriers = logger.map(|logger| Couriers::spawn(logger, notify)).transpose()?;
         let marshaller = config.logger.as_ref().map(|config| spawn_marshaller(config, notify)).transpose()?.flatten();
         log::info!("configuration: {}", shared.status.config);

@@ -274,11 +274,26 @@ pub const POOL_BYTES: usize = 1024 * 1024;
 pub const PROBES_WAITING: usize = 1024;
 
 /// Bytes that are held for the batcher at most: heads and bodies of requests that are collected, that wait, and whose
-/// answer has not come, and what clients have not taken of their answers.
+/// answer has not come.
 pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Bytes of one call's response, and of all responses to the parts of one request together.
-pub const BATCH_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of a request that is batched at most, an eighth of what all may hold, so that no client can hold it for the
+/// others. A larger one passes as it comes; there is nothing to gain from a batch for it.
+pub const BATCH_REQUEST_BYTES: usize = BATCH_BODY_BYTES / 8;
+
+/// Bytes of answers that are held at once: those that forwarders read, and those that clients have not taken to the end.
+pub const BATCH_ANSWERS_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of one answer that is held, an eighth of all. A larger one is streamed to its client; one to several requests is
+/// asked for again in halves.
+pub const BATCH_ANSWER_BYTES: usize = BATCH_ANSWERS_BYTES / 8;
+
+/// Time that a client may hold a part of the batcher's bytes before it makes way for others in need of them, if it is the
+/// slowest: 8 MiB take 64 ms at 1 Gbit/s.
+pub const BATCH_RELIEF_AFTER: Duration = Duration::from_millis(250);
+
+/// Bytes of an answer that are copied behind its head, so that both leave in one write. More are sent from where they lie.
+pub const BATCH_COPY_BYTES: usize = 16 * 1024;
 
 /// Batches in flight in `window`: what the Go agent's users have in front of servers that do several things at once.
 pub const BATCH_CALLS_WINDOW: usize = 32;
@@ -308,6 +323,31 @@ pub const BATCH_MESSAGES_AT_ONCE: usize = 1024;
 
 /// Lists and objects inside each other in a JSON body: what Go's `encoding/json` takes.
 pub const JSON_DEPTH: usize = 10_000;
+
+/// Batches of one key in a row whose answers could not be divided, though each request alone is answered well, after which
+/// its requests are sent one by one.
+pub const BATCH_SINGLES_AFTER: u32 = 3;
+
+/// Time that they are sent one by one; then merging is tried again, as the model may have been changed.
+pub const BATCH_SINGLES_FOR: Duration = Duration::from_secs(60);
+
+/// Keys of which is remembered that their answers could not be divided: a pod serves a few models.
+pub const BATCH_KEYS_WATCHED: usize = 64;
+
+/// Time after which a thread for a batch is tried again that could not be made.
+pub const BATCH_THREAD_RETRY: Duration = Duration::from_secs(1);
+
+/// Tensors in one V2 body that is merged: Triton's largest ensembles have a few dozen. One with more passes alone.
+pub const BATCH_TENSORS_MAX: usize = 256;
+
+/// Dimensions of a tensor in a V2 body that is merged: as many as numpy had until version 2. One with more passes alone.
+pub const BATCH_TENSOR_RANK_MAX: usize = 32;
+
+/// Time after which a connection without a first byte may make way for another: its request is no more on the way.
+pub const EVICTION_AFTER: Duration = Duration::from_millis(250);
+
+/// Connections whose request has not come that are looked at for one without a first byte, when one must make way.
+pub const EVICTION_LOOKS: usize = 64;
 
 /// Connections to `--metrics-port` and `--admin-port`, apart from those of clients: a few scrapers, and a browser's six.
 /// When there are as many, the oldest makes room.

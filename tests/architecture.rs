@@ -14,13 +14,13 @@ const PROXY: [&[&str]; 11] = [
     &["inbox", "listener"],
     &[
         "receive", "relay", "resend", "tunnel", "closing", "waiting", "batch", "parked", "operator", "admit",
-        "account", "plane",
+        "account", "plane", "pool",
     ],
     &["connection"],
     &["collect"],
     &["batch_heads"],
     &["exchange"],
-    &["headers"],
+    &["headers", "ends"],
     &["fault"],
     &["metrics"],
     &["socket", "buffer", "timers", "load"],
@@ -79,14 +79,20 @@ const IMPURE: [&str; 7] = ["mio::", "std::net::Tcp", "socket2::", "SystemTime", 
 const PURE: [(&str, &[&str]); 4] = [
     ("src/proxy", &["exchange", "headers", "fault", "collect", "batch_heads"]),
     ("src/puller/fetch", &["plan", "record", "patience"]),
-    ("src/batcher", &["queue", "pace", "json", "v1", "v2", "key", "fields", "request", "answer"]),
+    (
+        "src/batcher",
+        &[
+            "queue", "due", "again", "pace", "json", "runs", "v1", "v2", "v2_walk", "v2_data", "key", "fields",
+            "request", "answer",
+        ],
+    ),
     (
         "src/logger",
         &["record", "key", "time", "url", "columns", "json", "csv", "parquet", "thrift", "batches", "exchange"],
     ),
 ];
 /// Those of them that are told the time; none asks for it.
-const TIMED: [&str; 4] = ["queue", "pace", "request", "batches"];
+const TIMED: [&str; 6] = ["queue", "due", "again", "pace", "request", "batches"];
 
 #[test]
 fn the_pure_layers_know_no_socket_clock_thread_or_log() {

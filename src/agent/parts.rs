@@ -6,13 +6,16 @@ use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::batcher::answer::Answer;
 use crate::batcher::batch::Ticket;
-use crate::batcher::{self, Batcher, Outbox};
+use crate::batcher::{self, Batcher, Deliver, Outbox};
 use crate::config::{Config, ContainerProbe, PROBES_WAITING, Probe};
+use crate::ops::notice::Notices;
 use crate::ops::probe;
 use crate::proxy::connection::Role;
 use crate::proxy::inbox::{Inbox, Message};
@@ -33,17 +36,33 @@ pub struct Error {
     why: io::Error,
 }
 
-/// Starts the batcher, whose answers go to the workers' inboxes.
+/// The workers' inboxes, where the batcher's answers go.
+struct Workers(Vec<Inbox>);
+
+impl Deliver for Workers {
+    fn leave(&self, Ticket { worker, key, serial }: Ticket, answer: Answer) {
+        self.0[worker].leave(Message::Answered { key, serial, answer });
+    }
+
+    fn wake(&self, worker: usize) {
+        self.0[worker].wake();
+    }
+
+    fn relieve(&self) {
+        self.0.iter().for_each(|inbox| inbox.send(Message::Relieve));
+    }
+}
+
+/// Starts the batcher.
 pub(super) fn spawn_batcher(
     (handle, batcher): (batcher::Handle, Batcher),
     workers: Vec<Inbox>,
+    notices: Arc<Notices>,
     notify: &UnixStream,
 ) -> Result<(batcher::Handle, JoinHandle<()>), Error> {
-    let outbox = Outbox::new(move |Ticket { worker, key, serial }, answer| {
-        workers[worker].send(Message::Answered { key, serial, answer });
-    });
+    let outbox = Outbox::new(Workers(workers));
     let thread = spawn("batcher", notify, move || {
-        batcher.run(outbox);
+        batcher.run(outbox, notices);
         Ok(())
     })?;
     Ok((handle, thread))

@@ -7,8 +7,10 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::v1::{self, BadRequest, List};
-use super::v2::Tensors;
+use super::streamed::Streamed;
+use super::v1::BadRequest;
+use crate::config::BATCH_ANSWER_BYTES;
+use crate::ops::budget::Held;
 
 /// A response of the model server, which the members of its batch share.
 #[derive(Debug)]
@@ -25,17 +27,33 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
     /// Names the batch in V1 answers: a UUID of version 4.
     pub(crate) batch_id: [u8; 36],
+    /// What counts the body until the last of it has gone out.
+    pub(crate) held: Held,
 }
 
 /// What one request is answered.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// Its predictions, where they lie in the response's body (SPEC B2).
-    Predictions { response: Arc<Response>, range: Range<usize> },
+    Predictions {
+        /// The response.
+        response: Arc<Response>,
+        /// Where they lie.
+        range: Range<usize>,
+    },
     /// The response as it came.
     Whole(Arc<Response>),
     /// The response with this body instead.
-    Rebuilt { response: Arc<Response>, body: Vec<u8> },
+    Rebuilt {
+        /// The response, whose body is given back when the last share of it has been made.
+        response: Arc<Response>,
+        /// The body.
+        body: Vec<u8>,
+        /// What counts it.
+        held: Held,
+    },
+    /// The response as it comes, which is too large to be held.
+    Streamed(Box<Streamed>),
     /// None came that could be used.
     Failed(Failure),
 }
@@ -53,8 +71,6 @@ pub(crate) enum Failure {
     BodiesFull,
     /// It has waited for `--max-latency` and the server was busy all the time.
     Late,
-    /// There is no thread for the call.
-    NoThread,
     /// There is no descriptor or memory for a connection to the server.
     Exhausted,
     /// No connection to the server.
@@ -69,10 +85,15 @@ pub(crate) enum Failure {
     Truncated,
     /// The response is no HTTP, or over a limit.
     Garbage(String),
-    /// The response is compressed, so it can't be split.
+    /// The response to a part of a request is compressed, so it can't be joined with the others.
     Coded,
-    /// The response has so many predictions for so many instances; `None`: no list of them.
-    Lengths { answered: Option<usize>, instances: usize },
+    /// The response to a part of a request of so many instances has not as many predictions.
+    Lengths {
+        /// Instances of the part.
+        instances: usize,
+    },
+    /// The responses to the parts of a request are too large to be joined.
+    PartsTooLarge,
     /// The agent's own fault.
     Internal,
 }
@@ -81,22 +102,6 @@ impl Response {
     /// Whether the server has done what it was asked.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
-    }
-
-    /// Its predictions, one for each instance.
-    pub(super) fn predictions(&self, instances: usize) -> Result<List, Failure> {
-        let list = v1::predictions(&self.body).ok().flatten();
-        let list = list.ok_or(Failure::Lengths { answered: None, instances })?;
-        let answered = Some(list.count);
-        if list.count == instances { Ok(list) } else { Err(Failure::Lengths { answered, instances }) }
-    }
-
-    /// Its outputs, a row for each instance.
-    pub(super) fn outputs(&self, instances: usize) -> Result<Tensors, Failure> {
-        let tensors = Tensors::of_response(&self.body);
-        let tensors = tensors.map_err(|_| Failure::Lengths { answered: None, instances })?;
-        let answered = Some(tensors.rows);
-        if tensors.rows == instances { Ok(tensors) } else { Err(Failure::Lengths { answered, instances }) }
     }
 }
 
@@ -107,6 +112,7 @@ impl Answer {
             Self::Predictions { response, .. } | Self::Whole(response) | Self::Rebuilt { response, .. } => {
                 response.status
             }
+            Self::Streamed(streamed) => streamed.response.status,
             Self::Failed(failure) => failure.status(),
         }
     }
@@ -130,7 +136,7 @@ impl Failure {
         match self {
             Self::Bad(_) => 400,
             Self::TooManyInstances { .. } => 413,
-            Self::QueueFull | Self::BodiesFull | Self::Late | Self::NoThread | Self::Exhausted => 503,
+            Self::QueueFull | Self::BodiesFull | Self::Late | Self::Exhausted => 503,
             Self::Timeout => 504,
             Self::Connect(_)
             | Self::ConnectTimeout
@@ -138,14 +144,15 @@ impl Failure {
             | Self::Truncated
             | Self::Garbage(_)
             | Self::Coded
-            | Self::Lengths { .. } => 502,
+            | Self::Lengths { .. }
+            | Self::PartsTooLarge => 502,
             Self::Internal => 500,
         }
     }
 
     /// Whether the text is given as JSON, in the form of the model server's own errors.
     pub(crate) fn is_json(&self) -> bool {
-        matches!(self, Self::Coded | Self::Lengths { .. })
+        matches!(self, Self::Coded | Self::Lengths { .. } | Self::PartsTooLarge)
     }
 }
 
@@ -159,7 +166,6 @@ impl fmt::Display for Failure {
             }
             Self::BodiesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
             Self::Late => f.write_str("no batch left within --max-latency, the model server is busy"),
-            Self::NoThread => f.write_str("out of threads"),
             Self::Exhausted => f.write_str("out of file descriptors"),
             Self::Connect(ErrorKind::ConnectionRefused) => f.write_str("model server: connection refused"),
             Self::Connect(kind) => write!(f, "model server: {kind}"),
@@ -170,12 +176,16 @@ impl fmt::Display for Failure {
             Self::Truncated => f.write_str("model server: bad response body: it ended early"),
             Self::Garbage(what) => write!(f, "model server: bad response: {what}"),
             Self::Coded => f.write_str("model server: a compressed response, which nobody asked for"),
-            Self::Lengths { answered: Some(answered), instances } => {
-                write!(f, "model server: {answered} predictions for {instances} instances")
+            Self::Lengths { instances } => {
+                write!(
+                    f,
+                    "model server: no list of {instances} predictions for {instances} instances of a larger request"
+                )
             }
-            Self::Lengths { answered: None, instances } => {
-                write!(f, "model server: no list of predictions for {instances} instances")
-            }
+            Self::PartsTooLarge => write!(
+                f,
+                "the responses to the parts of one request are larger than {BATCH_ANSWER_BYTES} bytes, or than the room for answers"
+            ),
             Self::Internal => f.write_str("internal error"),
         }
     }

@@ -83,6 +83,20 @@ pub struct Receipt {
     pub(super) left: Instant,
     /// Another one ran when it left.
     pub(super) is_beside: bool,
+    /// Its members are asked again, as one of these is tried.
+    pub(super) trial: Option<usize>,
+}
+
+/// What has become of a batch.
+#[derive(Debug)]
+pub enum Outcome<R> {
+    /// Its members are answered; whether the server has done what it was asked.
+    Answered {
+        /// It has.
+        is_success: bool,
+    },
+    /// What the server has answered can't be divided among the members with certainty (SPEC B0). Each with its instances.
+    Undivided(Vec<(R, usize)>),
 }
 
 impl Part {

@@ -4,6 +4,7 @@
 //! Not here: what is sent and what becomes of the response ([`super::forward`]).
 
 use std::fmt;
+use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +19,11 @@ use super::answer::{Failure, Response};
 use super::fields;
 use super::line::Line;
 use super::metrics::CallMetrics;
+use super::streamed::Streamed;
 use super::transport::WireConnector;
-use crate::config::{BATCH_RESPONSE_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, UPSTREAM_IDLE_TIMEOUT};
+use super::watch::Watch;
+use crate::config::{BATCH_ANSWER_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, READ_BYTES, UPSTREAM_IDLE_TIMEOUT};
+use crate::ops::budget::Budget;
 use crate::ops::client;
 use crate::ops::limits::is_exhausted;
 use crate::ops::random;
@@ -31,6 +35,10 @@ pub(super) struct Client {
     base: String,
     /// The connection, for those who may end a call.
     pub(super) line: Arc<Line>,
+    /// What the connection carries.
+    watch: Watch,
+    /// What answers may hold.
+    answers: Arc<Budget>,
     /// What its forwarder counts.
     pub(super) metrics: Arc<CallMetrics>,
 }
@@ -50,7 +58,12 @@ pub(super) struct Call<'c> {
 
 impl Client {
     /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
-    pub(super) fn new(server: SocketAddr, timeout: Option<Duration>, metrics: Arc<CallMetrics>) -> Self {
+    pub(super) fn new(
+        server: SocketAddr,
+        timeout: Option<Duration>,
+        answers: Arc<Budget>,
+        metrics: Arc<CallMetrics>,
+    ) -> Self {
         let config = client::config()
             .accept("")
             .user_agent("")
@@ -64,12 +77,25 @@ impl Client {
             .max_idle_age(UPSTREAM_IDLE_TIMEOUT)
             .build();
         let line = Arc::new(Line::default());
-        let agent = Agent::with_parts(config, WireConnector { line: Arc::clone(&line) }, Known(server));
-        Self { agent, base: format!("http://{server}"), line, metrics }
+        let watch = Watch::default();
+        let connector = WireConnector { line: Arc::clone(&line), watch: watch.clone() };
+        let agent = Agent::with_parts(config, connector, Known(server));
+        Self { agent, base: format!("http://{server}"), line, watch, answers, metrics }
     }
 
-    /// Calls the server and reads its response whole.
-    pub(super) fn post(&self, call: &Call<'_>) -> Result<Response, Failure> {
+    /// Calls the server, and reads its response as far as it is to be held. A request that met the end of an idle connection
+    /// and was not read is sent once more (SPEC P9).
+    pub(super) fn post(&self, call: &Call<'_>) -> Result<Reply, Failure> {
+        match self.try_to_post(call) {
+            Err(_) if self.watch.watched().is_unread => {
+                self.metrics.resent.count();
+                self.try_to_post(call)
+            }
+            result => result,
+        }
+    }
+
+    fn try_to_post(&self, call: &Call<'_>) -> Result<Reply, Failure> {
         let target = String::from_utf8_lossy(call.target);
         let mut request = Request::post(format!("{}{target}", self.base));
         for (name, value) in call.fields {
@@ -77,24 +103,75 @@ impl Client {
         }
         // The worker lets only targets and fields through that make a request.
         let request = request.body(call.body).map_err(|_| Failure::Internal)?;
+        self.watch.begin();
         let began = Instant::now();
         let response = self.agent.run(request).map_err(failure)?;
-        let (head, mut body) = response.into_parts();
+        // ureq takes some heads that a worker would not.
+        let status = self.watch.watched().status().map_err(|error| Failure::Garbage(error.to_string()))?;
+        let (head, body) = response.into_parts();
         // Nobody asked for another protocol.
-        if head.status.is_informational() {
+        if head.status.is_informational() || status != head.status.as_u16() {
             return Err(Failure::Garbage(format!("status {}", head.status.as_u16())));
         }
-        let body = body.with_config().limit(BATCH_RESPONSE_BYTES).read_to_vec().map_err(failure_of_body)?;
-        self.metrics.duration.observe_duration(began.elapsed());
-        Ok(Response {
-            status: head.status.as_u16(),
+        let mut response = Response {
+            status,
             fields: fields::of_exchange(&head.headers, call.is_shared),
             fields_of_body: fields::of_body(&head.headers),
             is_coded: head.headers.get_all("content-encoding").iter().any(|coding| coding != "identity"),
-            body,
+            body: Vec::new(),
             batch_id: call.batch_id,
-        })
+            held: self.answers.hold(),
+        };
+        let is_whole = self.read(body.into_reader(), &mut response)?;
+        self.metrics.duration.observe_duration(began.elapsed());
+        if is_whole { Ok(Reply::Whole(response)) } else { self.hand_over(response) }
     }
+
+    /// Reads the body, as far as it is to be held and there is room for it; whether that is all of it.
+    fn read(&self, mut reader: impl Read, response: &mut Response) -> Result<bool, Failure> {
+        let length = self.watch.watched().length();
+        let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        if length.is_some_and(|length| length > BATCH_ANSWER_BYTES || !response.held.grow(length)) {
+            self.watch.hand_over();
+            return Ok(false);
+        }
+        response.body.reserve_exact(length.map_or(0, |length| length + 1));
+        loop {
+            let at = response.body.len();
+            response.body.resize(at + length.map_or(READ_BYTES, |length| length - at + 1).min(READ_BYTES), 0);
+            let read = loop {
+                match reader.read(&mut response.body[at..]) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    result => break result.map_err(|error| failure_of_body(Error::from(error)))?,
+                }
+            };
+            response.body.truncate(at + read);
+            if read == 0 {
+                return Ok(true);
+            }
+            let is_large = response.body.len() > BATCH_ANSWER_BYTES;
+            if is_large || (length.is_none() && !response.held.grow(read)) {
+                self.watch.hand_over();
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Takes the connection over from ureq, which has given it up.
+    fn hand_over(&self, mut response: Response) -> Result<Reply, Failure> {
+        let (connection, data) = self.watch.rest().ok_or(Failure::Internal)?;
+        response.body.extend_from_slice(&data);
+        Ok(Reply::Large(Box::new(Streamed { response, connection })))
+    }
+}
+
+/// What a call has come back with.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// The whole response.
+    Whole(Response),
+    /// A response that is too large to be held, or finds no room beside the others.
+    Large(Box<Streamed>),
 }
 
 /// A name for a batch: a UUID of version 4.
@@ -111,7 +188,7 @@ fn failure(error: Error) -> Failure {
         Error::Io(error) if is_exhausted(&error) => Failure::Exhausted,
         Error::Io(error) if is_of_connecting(&error) => Failure::Connect(error.kind()),
         Error::Io(error) => Failure::Broken(error.kind()),
-        Error::ConnectionFailed => Failure::Connect(std::io::ErrorKind::NotConnected),
+        Error::ConnectionFailed => Failure::Connect(ErrorKind::NotConnected),
         Error::BodyExceedsLimit(limit) => Failure::Garbage(format!("over {limit} bytes")),
         other => Failure::Garbage(other.to_string()),
     }

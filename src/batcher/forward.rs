@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   batch ─▶ one body ─▶ call ─▶ 2xx ─▶ each member its share
-//!                          ├──▶ 400 404 413 422 500 of several ─▶ each member alone
+//!                          ├──▶ 400 404 413 422 500 507, or what can't be divided, of several ─▶ asked again in halves
 //!                          ├──▶ other statuses ─▶ the response for each
 //!                          └──▶ none ─▶ 502, 504 for each
 //! ```
@@ -12,6 +12,7 @@
 //!
 //! Not here: which requests share a batch ([`super::queue`]), and the client ([`super::call`]).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,20 +22,21 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::Outbox;
 use super::answer::{Answer, Failure, Response};
-use super::batch::{Batch, Part, Receipt};
+use super::batch::{Batch, Outcome, Part, Receipt};
 use super::bell::Bell;
-use super::call::{Call, Client, batch_id};
+use super::call::{Call, Client, Reply, batch_id};
 use super::fields;
 use super::metrics::BatcherMetrics;
+use super::outbox::Outbox;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
 use crate::config::UPSTREAM_IDLE_TIMEOUT;
 
-/// What a batch of several is answered when one of its requests may be to blame (SPEC B8).
-const ASKED_AGAIN_ALONE: [u16; 5] = [400, 404, 413, 422, 500];
+/// What a batch of several is answered when one of its requests may be to blame, or their number (SPEC B8). TorchServe says
+/// 507 when a batch is more than the memory holds.
+const ASKED_AGAIN: [u16; 6] = [400, 404, 413, 422, 500, 507];
 
 /// What the forwarder threads share.
 pub(super) struct Forwarder {
@@ -55,8 +57,8 @@ pub(super) struct Return {
     pub(super) forwarder: usize,
     pub(super) receipt: Receipt,
     pub(super) at: Instant,
-    /// The server has answered it well, so its time says something about the server.
-    pub(super) is_success: bool,
+    /// What has become of it.
+    pub(super) outcome: Outcome<Arc<Request>>,
 }
 
 /// Requests without an answer so far, in order. Dropping it answers them.
@@ -75,7 +77,8 @@ impl Forwarder {
             match jobs.try_recv() {
                 Ok(batch) => {
                     let client = client.get_or_insert_with(|| {
-                        Client::new(self.server, self.timeout, self.metrics.of_forwarder(number))
+                        let answers = Arc::clone(self.metrics.answers());
+                        Client::new(self.server, self.timeout, answers, self.metrics.of_forwarder(number))
                     });
                     self.complete(number, batch, client);
                     closes_at = Instant::now() + UPSTREAM_IDLE_TIMEOUT;
@@ -92,48 +95,74 @@ impl Forwarder {
 
     fn complete(&self, number: usize, batch: Batch<Arc<Request>>, client: &Client) {
         let receipt = batch.receipt;
-        let is_success = catch_unwind(AssertUnwindSafe(|| self.serve(batch, client))).unwrap_or_else(|_| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(batch, client))).unwrap_or_else(|_| {
             log::error!("a panic has cost one batch");
-            false
+            Outcome::Answered { is_success: false }
         });
         // Not when the batcher takes it back, who sleeps on when nothing waits.
         client.metrics.returned.count();
+        let is_undivided = matches!(outcome, Outcome::Undivided(_));
         // The batcher is gone only when the process is about to be.
-        let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now(), is_success });
-        self.bell.ring_for_return();
-    }
-
-    /// Answers a batch that can't be sent.
-    pub(super) fn refuse(&self, batch: Batch<Arc<Request>>, failure: &Failure) {
-        let Some(part) = batch.part else {
-            return Pending::new(batch.members, &self.outbox).fail(failure);
-        };
-        for member in batch.members {
-            self.close(&member, &part, Err(failure.clone()));
+        let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now(), outcome });
+        if is_undivided {
+            self.bell.ring();
+        } else {
+            self.bell.ring_for_return();
         }
     }
 
-    /// Whether the server has answered all of it well at once.
-    fn serve(&self, batch: Batch<Arc<Request>>, client: &Client) -> bool {
+    /// Asks the server for a batch and answers its members, unless what it says can't be divided among them.
+    fn serve(&self, batch: Batch<Arc<Request>>, client: &Client) -> Outcome<Arc<Request>> {
         if let Some(part) = batch.part {
-            return batch.members.iter().all(|member| self.part(member, &part, client));
+            let is_success = batch.members.iter().all(|member| self.part(member, &part, client));
+            return Outcome::Answered { is_success };
         }
         let mut pending = Pending::new(batch.members, &self.outbox);
+        // Nobody waits for the answer of one that has left.
+        pending.members.retain(|member| !member.has_left() || batch.receipt.trial.is_none());
         let members = pending.members.make_contiguous();
-        if let Some(answers) = answers_to(members, client) {
-            let is_success = answers.iter().all(Answer::is_success);
-            answers.into_iter().for_each(|answer| pending.answer(answer));
-            return is_success;
+        if members.is_empty() {
+            return Outcome::Answered { is_success: false };
         }
-        client.metrics.retries.count();
-        while let Some(member) = pending.members.front() {
-            // Nobody waits for the answer of one that has left.
-            let is_wanted = !member.has_left();
-            let answers = is_wanted.then(|| answers_to(slice::from_ref(member), client)).flatten();
-            let answer = answers.and_then(|mut answers| answers.pop());
-            pending.answer(answer.unwrap_or(Answer::Failed(Failure::Internal)));
+        match self.answers_to(members, client) {
+            Some(answers) => {
+                let is_success = answers.iter().all(Answer::is_success);
+                pending.answer(answers);
+                Outcome::Answered { is_success }
+            }
+            None => {
+                client.metrics.retries.count();
+                let members = std::mem::take(&mut pending.members).into_iter();
+                Outcome::Undivided(members.map(|member| (Arc::clone(&member), member.payload.instances())).collect())
+            }
         }
-        false
+    }
+
+    /// Calls the server once for all; `None`: they are to be asked again, fewer at a time.
+    fn answers_to(&self, members: &[Arc<Request>], client: &Client) -> Option<Vec<Answer>> {
+        let [first, others @ ..] = members else { return None };
+        let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
+        let batch_id = batch_id();
+        let call = Call {
+            batch_id,
+            target: first.head.target(),
+            fields: &fields::common(first.head.fields(), &other_fields),
+            body: &merged(members, &batch_id),
+            is_shared: members.len() > 1,
+        };
+        match post(client, members, &call) {
+            Ok(Reply::Large(_)) if members.len() > 1 => None,
+            Ok(Reply::Large(streamed)) => {
+                if !streamed.response.held.has_room() {
+                    self.outbox.relieve();
+                }
+                Some(vec![Answer::Streamed(streamed)])
+            }
+            Ok(Reply::Whole(response)) if response.is_success() => shares(members, response.into()),
+            Ok(Reply::Whole(response)) if members.len() > 1 && ASKED_AGAIN.contains(&response.status) => None,
+            Ok(Reply::Whole(response)) => Some(whole(members, &response.into())),
+            Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
+        }
     }
 
     /// Calls the server for a part of a request that is too large for one batch.
@@ -150,18 +179,18 @@ impl Forwarder {
                 batch_id: batch_id(),
                 is_shared: false,
             };
-            post(client, slice::from_ref(request), &call)
+            match post(client, slice::from_ref(request), &call)? {
+                Reply::Whole(response) => Ok(response),
+                Reply::Large(_) => Err(Failure::PartsTooLarge),
+            }
         }));
         let is_success = matches!(&result, Ok(Ok(response)) if response.is_success());
-        self.close(request, part, result.unwrap_or(Err(Failure::Internal)));
-        is_success
-    }
-
-    /// A part has its response; the request is answered if that decides it.
-    fn close(&self, request: &Request, part: &Part, response: Result<Response, Failure>) {
-        if let Some(answer) = request.joint.add(request, part, response) {
-            self.outbox.send(request.ticket, answer);
+        let response = result.unwrap_or(Err(Failure::Internal));
+        // It is answered if that decides it.
+        if let Some(answer) = joint.add(request, part, response) {
+            self.outbox.send([(request.ticket, answer)]);
         }
+        is_success
     }
 }
 
@@ -172,52 +201,29 @@ impl Pending {
 
     /// Answers all of them alike.
     pub(super) fn fail(mut self, failure: &Failure) {
-        while !self.members.is_empty() {
-            self.answer(Answer::Failed(failure.clone()));
-        }
+        let answers = self.members.iter().map(|_| Answer::Failed(failure.clone())).collect();
+        self.answer(answers);
     }
 
-    /// Answers the first.
-    fn answer(&mut self, answer: Answer) {
-        if let Some(member) = self.members.pop_front() {
-            self.outbox.send(member.ticket, answer);
-        }
+    /// Answers them, in order.
+    fn answer(&mut self, answers: Vec<Answer>) {
+        debug_assert_eq!(answers.len(), self.members.len(), "each member has an answer");
+        let tickets: Vec<_> = self.members.drain(..answers.len()).map(|member| member.ticket).collect();
+        self.outbox.send(tickets.into_iter().zip(answers));
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        while !self.members.is_empty() {
-            self.answer(Answer::Failed(Failure::Internal));
+        if !self.members.is_empty() {
+            let answers = self.members.iter().map(|_| Answer::Failed(Failure::Internal)).collect();
+            self.answer(answers);
         }
-    }
-}
-
-/// Calls the server once for all; `None`: they are to be asked one by one.
-fn answers_to(members: &[Arc<Request>], client: &Client) -> Option<Vec<Answer>> {
-    let [first, others @ ..] = members else { return None };
-    let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
-    let batch_id = batch_id();
-    let call = Call {
-        batch_id,
-        target: first.head.target(),
-        fields: &fields::common(first.head.fields(), &other_fields),
-        body: &merged(members, &batch_id),
-        is_shared: members.len() > 1,
-    };
-    match post(client, members, &call) {
-        Ok(response) if response.is_success() => Some(shares(members, response.into())),
-        Ok(response) if members.len() > 1 && ASKED_AGAIN_ALONE.contains(&response.status) => None,
-        Ok(response) => {
-            let response = Arc::new(response);
-            Some(members.iter().map(|_| Answer::Whole(Arc::clone(&response))).collect())
-        }
-        Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
     }
 }
 
 /// Calls the server for these, as long as one of their clients waits.
-fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Response, Failure> {
+fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Reply, Failure> {
     let under_way = client.line.begin();
     members.iter().for_each(|member| member.await_call(&under_way));
     let result = if under_way.is_wanted() { client.post(call) } else { Err(Failure::Internal) };
@@ -227,19 +233,19 @@ fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Re
 }
 
 /// The body of the one call for all; a single member's is its own, byte for byte.
-fn merged(members: &[Arc<Request>], batch_id: &[u8]) -> Vec<u8> {
+fn merged<'m>(members: &'m [Arc<Request>], batch_id: &[u8]) -> Cow<'m, [u8]> {
     if let [only] = members {
-        return only.body.clone();
+        return Cow::Borrowed(&only.body);
     }
     // INVARIANT: the key of a lane holds the path, so all have the same protocol.
     match &members[0].payload {
-        Payload::V1(_) => v1::merge(&of_v1(members)),
+        Payload::V1(_) => v1::merge(&of_v1(members)).into(),
         Payload::V2(_) => {
             // Where ids are used at all the batch has one too: the KServe SDK's servers can't answer without it.
             let bodies = of_v2(members);
             let has_id = bodies.iter().any(|(body, tensors)| tensors.id(body).is_some());
             let id = [b"\"", batch_id, b"\""].concat();
-            v2::merge(&bodies, if has_id { NewId::This(&id) } else { NewId::AsSent })
+            v2::merge(&bodies, if has_id { NewId::This(&id) } else { NewId::AsSent }).into()
         }
     }
 }
@@ -260,38 +266,42 @@ fn of_v2(members: &[Arc<Request>]) -> Vec<(&[u8], &Tensors)> {
     bodies.collect()
 }
 
-/// Each member's share of a successful response.
-fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Vec<Answer> {
+/// The response for each of them as it came.
+fn whole(members: &[Arc<Request>], response: &Arc<Response>) -> Vec<Answer> {
+    members.iter().map(|_| Answer::Whole(Arc::clone(response))).collect()
+}
+
+/// Each member's share of a successful response; `None`: it can't be divided with certainty. What is said to one alone and
+/// can't be read is passed on (SPEC B0).
+fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Option<Vec<Answer>> {
     let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
+    let is_alone = members.len() == 1;
     let shares = match &members[0].payload {
-        Payload::V2(_) if members.len() == 1 => return vec![Answer::Whole(response)],
-        _ if response.is_coded => Err(Failure::Coded),
+        Payload::V2(_) if is_alone => None,
+        _ if response.is_coded => None,
         Payload::V1(_) => shares_v1(&counts, &response),
         Payload::V2(_) => shares_v2(&of_v2(members), &counts, &response),
     };
-    shares.unwrap_or_else(|failure| members.iter().map(|_| Answer::Failed(failure.clone())).collect())
+    shares.or_else(|| is_alone.then(|| whole(members, &response)))
 }
 
-fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Result<Vec<Answer>, Failure> {
-    let list = response.predictions(counts.iter().sum())?;
-    let ranges = v1::split(&response.body, &list.content, counts.iter().copied());
-    Ok(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
+fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
+    let ranges = v1::predictions(&response.body, counts)?;
+    Some(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
 }
 
-fn shares_v2(
-    members: &[(&[u8], &Tensors)],
-    counts: &[usize],
-    response: &Arc<Response>,
-) -> Result<Vec<Answer>, Failure> {
-    let tensors = response.outputs(counts.iter().sum())?;
-    let runs = tensors.split(&response.body, counts);
+fn shares_v2(members: &[(&[u8], &Tensors)], counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
+    let tensors = Tensors::of_response(&response.body, counts).ok()?;
     // An id that the server took from the batch's is nobody's; one of its own making is as good as any.
     let batch_id = [b"\"", &response.batch_id[..], b"\""].concat();
     let own_id = if tensors.id(&response.body) == Some(&batch_id[..]) { NewId::None } else { NewId::AsSent };
+    let has_text = tensors.id(&response.body).is_some();
     let share = |(number, (body, request)): (usize, &(&[u8], &Tensors))| {
-        let id = request.id(body).map_or(own_id, NewId::This);
-        let body = tensors.part(&response.body, &runs, number, counts[number], id);
-        Answer::Rebuilt { response: Arc::clone(response), body }
+        // A server that gives no id gives none to a request alone either.
+        let id = request.id(body).filter(|_| has_text).map_or(own_id, NewId::This);
+        let body = tensors.share(&response.body, number, counts[number], id);
+        let mut held = response.held.beside();
+        held.grow(body.len()).then(|| Answer::Rebuilt { response: Arc::clone(response), body, held })
     };
-    Ok(members.iter().enumerate().map(share).collect())
+    members.iter().enumerate().map(share).collect()
 }

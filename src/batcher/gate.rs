@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::config::BATCH_BODY_BYTES;
+use crate::config::{BATCH_ANSWERS_BYTES, BATCH_BODY_BYTES};
 use crate::ops::budget::{Budget, Held};
 
 /// Counts what is held for the batcher.
@@ -14,11 +14,13 @@ pub(super) struct Gate {
     requests: AtomicUsize,
     max_requests: usize,
     bytes: Arc<Budget>,
+    answers: Arc<Budget>,
 }
 
 impl Gate {
     pub(super) fn new(max_requests: usize) -> Arc<Self> {
-        Arc::new(Self { requests: AtomicUsize::new(0), max_requests, bytes: Budget::new(BATCH_BODY_BYTES) })
+        let (bytes, answers) = (Budget::new(BATCH_BODY_BYTES), Budget::new(BATCH_ANSWERS_BYTES));
+        Arc::new(Self { requests: AtomicUsize::new(0), max_requests, bytes, answers })
     }
 
     /// Counts a request that is to wait; `false`: as many wait as may.
@@ -43,6 +45,11 @@ impl Gate {
     /// Bytes that are held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes.bytes()
+    }
+
+    /// What answers may hold, until their clients have taken them.
+    pub(super) fn answers(&self) -> &Arc<Budget> {
+        &self.answers
     }
 
     /// Begins to hold bytes.

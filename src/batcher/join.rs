@@ -10,7 +10,6 @@ use super::batch::Part;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
-use crate::config::BATCH_RESPONSE_BYTES;
 
 /// The responses to a request's parts, which may come at the same time.
 #[derive(Debug)]
@@ -26,7 +25,6 @@ pub(super) struct Joint {
 struct Arrived {
     responses: Vec<Option<Response>>,
     count: usize,
-    bytes: u64,
 }
 
 impl Joint {
@@ -40,7 +38,7 @@ impl Joint {
         let runs = self.runs.get_or_init(|| {
             let counts = counts(request, part);
             match &request.payload {
-                Payload::V1(list) => vec![v1::split(&request.body, &list.content, counts)],
+                Payload::V1(list) => vec![v1::split(&request.body, &list.content, counts.into_iter())],
                 Payload::V2(tensors) => tensors.split(&request.body, &counts),
             }
         });
@@ -83,10 +81,6 @@ impl Joint {
 impl Arrived {
     /// The error is what the request is answered.
     fn add(&mut self, part: &Part, response: Response) -> Result<(), Answer> {
-        self.bytes += response.body.len() as u64;
-        if self.bytes > BATCH_RESPONSE_BYTES {
-            return Err(Answer::Failed(Failure::Garbage(format!("over {BATCH_RESPONSE_BYTES} bytes in all parts"))));
-        }
         self.responses.resize_with(part.of, || None);
         self.count += usize::from(self.responses[part.number].replace(response).is_none());
         Ok(())
@@ -103,20 +97,30 @@ fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> 
         Payload::V1(_) => join_v1(&responses, counts),
         Payload::V2(_) => join_v2(&responses, counts),
     };
-    match joined {
-        Ok(body) => Answer::Rebuilt { response: responses.swap_remove(0).into(), body },
-        Err(failure) => Answer::Failed(failure),
+    let body = match joined {
+        Ok(body) => body,
+        Err(failure) => return Answer::Failed(failure),
+    };
+    let mut held = responses[0].held.beside();
+    if !held.grow(body.len()) {
+        return Answer::Failed(Failure::PartsTooLarge);
     }
+    let mut response = responses.swap_remove(0);
+    // Only its head is needed any more.
+    response.body = Vec::new();
+    response.held.give_back();
+    Answer::Rebuilt { response: response.into(), body, held }
 }
 
 fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
     let mut body = [V1_BEFORE_ID, &responses[0].batch_id, V1_BEFORE_PREDICTIONS].concat();
     for (number, (response, instances)) in responses.iter().zip(counts.iter().copied()).enumerate() {
-        let list = response.predictions(instances)?;
+        let ranges = v1::predictions(&response.body, &[instances]);
+        let [range] = &ranges.unwrap_or_default()[..] else { return Err(Failure::Lengths { instances }) };
         if number > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&response.body[list.content]);
+        body.extend_from_slice(&response.body[range.clone()]);
     }
     body.extend_from_slice(V1_END);
     Ok(body)
@@ -125,9 +129,10 @@ fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure>
 fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
     let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
     for (response, instances) in responses.iter().zip(counts.iter().copied()) {
-        let tensors = response.outputs(instances)?;
+        let tensors = Tensors::of_response(&response.body, &[instances]);
+        let tensors = tensors.map_err(|_| Failure::Lengths { instances })?;
         if found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
-            return Err(Failure::Lengths { answered: Some(tensors.rows), instances });
+            return Err(Failure::Lengths { instances });
         }
         found.push(tensors);
     }

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::super::runs::{Cutter, Elements};
 use super::*;
 
 /// One text a line, many of them after JSONTestSuite (Seriot, "Parsing JSON is a Minefield").
@@ -84,12 +85,30 @@ null x
 "#;
 
 fn is_valid(text: &[u8]) -> bool {
-    Cursor::new(text).and_then(|mut cursor| cursor.value().and_then(|_| cursor.end())).is_ok()
+    let mut whole = Scanner::new(Numbers::Strict);
+    let is_valid = walk(&mut whole, text).is_ok_and(|()| whole.finish(text).is_ok());
+    // The same in pieces.
+    for size in [1, 3, 7] {
+        let mut pieces = Scanner::new(Numbers::Strict);
+        let mut ends = (0..text.len()).step_by(size).chain([text.len()]);
+        let walked = ends.try_for_each(|end| walk(&mut pieces, &text[..end]));
+        let is_valid_too = walked.is_ok_and(|()| pieces.finish(text).is_ok());
+        assert_eq!(is_valid_too, is_valid, "{:?} in pieces of {size}", String::from_utf8_lossy(text));
+    }
+    is_valid
 }
 
-/// A raw value is what is compared with: numbers that fit no `f64` and lone surrogates are right in it.
+fn walk(scanner: &mut Scanner, text: &[u8]) -> Result<(), Malformed> {
+    while scanner.next(text)?.is_some() {}
+    Ok(())
+}
+
+/// A raw value is what is compared with: numbers that fit no `f64` and lone surrogates are right in it. It has no word for
+/// what is no number.
 fn agrees(text: &[u8]) {
-    let theirs = std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok());
+    let known = |text: &str| ["NaN", "Infinity", "-Infinity"].contains(&text);
+    let theirs =
+        std::str::from_utf8(text).is_ok_and(|text| known(text) || serde_json::from_str::<&RawValue>(text).is_ok());
     assert_eq!(is_valid(text), theirs, "{:?}", String::from_utf8_lossy(text));
 }
 
@@ -181,12 +200,13 @@ fn what_a_walk_finds_is_what_serde_json_finds() {
     let mut random = Random(7);
     for _ in 0..20_000 {
         let text = format!("[{}]", (0..random.below(5)).map(|_| random.json(3)).collect::<Vec<_>>().join(","));
-        let mut found = Vec::new();
-        let mut cursor = Cursor::new(text.as_bytes()).unwrap();
-        let list = cursor.list(|cursor| cursor.value().map(|value| found.push(&text[value]))).unwrap();
+        let elements = Elements::new(text.as_bytes(), &(1..text.len() - 1));
+        let found: Vec<&str> = elements.map(|element| &text[element]).collect();
         let theirs: Vec<&RawValue> = serde_json::from_str(&text).unwrap();
         assert_eq!(found, theirs.iter().map(|value| value.get()).collect::<Vec<_>>(), "{text}");
-        assert_eq!(&text[list], &text[1..text.len() - 1]);
+        let mut cutter = Cutter::new([1; 5][..found.len()].iter().copied());
+        Elements::new(text.as_bytes(), &(1..text.len() - 1)).for_each(|element| cutter.pass(element));
+        assert_eq!(cutter.finish().unwrap().into_iter().map(|run| &text[run]).collect::<Vec<_>>(), found);
     }
 }
 

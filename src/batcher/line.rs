@@ -16,6 +16,8 @@ struct Current {
     /// The call that is under way, by its number; 0: none is.
     call: u64,
     calls: u64,
+    /// Nobody waits for it any more.
+    is_cancelled: bool,
 }
 
 /// A call under way.
@@ -29,9 +31,11 @@ pub(super) struct UnderWay {
 }
 
 impl Line {
-    /// The connection is this one now.
-    pub(super) fn connected(&self, stream: &Arc<TcpStream>) {
-        self.current().stream = Arc::downgrade(stream);
+    /// The connection is this one now; `false`: nobody waits any more for the call that it was made for.
+    pub(super) fn connected(&self, stream: &Arc<TcpStream>) -> bool {
+        let mut current = self.current();
+        current.stream = Arc::downgrade(stream);
+        !current.is_cancelled
     }
 
     /// A call begins; those who wait for it join, and then it is [wanted](UnderWay::is_wanted) or not.
@@ -39,6 +43,7 @@ impl Line {
         let mut current = self.current();
         current.calls += 1;
         current.call = current.calls;
+        current.is_cancelled = false;
         Arc::new(UnderWay { line: Arc::clone(self), number: current.calls, waiting: AtomicUsize::new(1) })
     }
 
@@ -61,10 +66,12 @@ impl UnderWay {
     /// One has left; the last one ends the call, unless it has ended.
     pub(super) fn leave(&self) {
         if self.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
-            let current = self.line.current();
-            if current.call == self.number
-                && let Some(stream) = current.stream.upgrade()
-            {
+            let mut current = self.line.current();
+            if current.call != self.number {
+                return;
+            }
+            current.is_cancelled = true;
+            if let Some(stream) = current.stream.upgrade() {
                 // It fails only if the connection is gone.
                 let _ = stream.shutdown(Shutdown::Both);
             }
@@ -88,7 +95,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let line = Arc::new(Line::default());
-        line.connected(&stream);
+        assert!(line.connected(&stream));
         (line, stream, listener.accept().unwrap().0)
     }
 
@@ -110,6 +117,18 @@ mod tests {
         assert!(!is_shut_down(&server));
         call.leave();
         assert!(is_shut_down(&server));
+    }
+
+    #[test]
+    fn a_call_that_nobody_waits_for_any_more_gets_no_connection() {
+        let (line, stream, _server) = line();
+        let call = line.begin();
+        call.join();
+        assert!(call.is_wanted());
+        call.leave();
+        assert!(!line.connected(&stream), "it was being made when the last one left");
+        line.begin();
+        assert!(line.connected(&stream));
     }
 
     #[test]

@@ -51,8 +51,8 @@ fn every_v1_client_gets_the_predictions_of_its_own_instances() {
         let predict = |instance: &String| format!("[{instance},1.0]");
         let predictions: Vec<String> = clients.concat().iter().map(predict).collect();
         let response = format!(r#" {{"x":[1], "predictions":{}}}"#, list_of(&mut random, &predictions)).into_bytes();
-        let list = v1::predictions(&response).unwrap().unwrap();
-        let runs = v1::split(&response, &list.content, clients.iter().map(Vec::len));
+        let counts: Vec<usize> = clients.iter().map(Vec::len).collect();
+        let runs = v1::predictions(&response, &counts).unwrap();
         for (run, own) in runs.into_iter().zip(&clients) {
             let text = format!("[{}]", std::str::from_utf8(&response[run]).unwrap());
             assert_eq!(elements(&text), own.iter().map(predict).collect::<Vec<_>>());
@@ -108,20 +108,23 @@ fn every_v2_client_gets_its_own_rows_and_its_own_id() {
         assert_eq!(members(&merged)["id"].get(), "\"of the batch\"");
 
         let response = tensor_body("outputs", None, &all, nested_down);
-        let outputs = Tensors::of_response(&response).unwrap();
         let counts: Vec<usize> = clients.iter().map(Vec::len).collect();
-        let runs = outputs.split(&response, &counts);
+        let outputs = Tensors::of_response(&response, &counts).unwrap();
         let mut answers = Vec::new();
         for (number, rows) in clients.iter().enumerate() {
             let id = tensors[number].id(&bodies[number]).map_or(NewId::AsSent, NewId::This);
-            let answer = outputs.part(&response, &runs, number, rows.len(), id);
+            let answer = outputs.share(&response, number, rows.len(), id);
             assert_eq!(rows_of(&answer, "outputs"), (rows.len(), rows.concat()));
             let own = has_id[number].then(|| format!("\"{number}\""));
             assert_eq!(members(&answer).get("id").map(|id| id.get().to_owned()), own);
             answers.push(answer);
         }
         // And the parts make the whole again.
-        let found: Vec<Tensors> = answers.iter().map(|answer| Tensors::of_response(answer).unwrap()).collect();
+        let found: Vec<Tensors> = answers
+            .iter()
+            .zip(&counts)
+            .map(|(answer, count)| Tensors::of_response(answer, &[*count]).unwrap())
+            .collect();
         let parts: Vec<(&[u8], &Tensors)> = answers.iter().map(|answer| &answer[..]).zip(&found).collect();
         assert_eq!(rows_of(&v2::merge(&parts, NewId::AsSent), "outputs"), (all.len(), all.concat()));
     }

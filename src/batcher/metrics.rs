@@ -8,8 +8,15 @@ use std::time::Instant;
 use super::batch::{Batch, Trigger};
 use super::gate::Gate;
 use super::request::Request;
+use crate::ops::budget::Budget;
 use crate::ops::metrics::family::{Family, Reading, Source};
 use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, SIZE};
+use crate::ops::notice::KINDS;
+
+/// The kind of the line that says that requests of a key are sent one by one. Behind those of the workers.
+pub(crate) const GOES_SINGLY: usize = KINDS - 2;
+/// The kind of the line that says that there is no thread for a batch.
+pub(crate) const NO_THREAD: usize = KINDS - 1;
 
 /// The whole batcher's counters.
 #[derive(Debug)]
@@ -18,7 +25,8 @@ pub(crate) struct BatcherMetrics {
     size: Histogram,
     wait: Histogram,
     left: Counter,
-    refused: Counter,
+    put_back: Counter,
+    singly: Counter,
     calls: Box<[Arc<CallMetrics>]>,
     gate: Arc<Gate>,
 }
@@ -31,8 +39,10 @@ pub(super) struct CallMetrics {
     pub(super) duration: Histogram,
     /// Batches that are done.
     pub(super) returned: Counter,
-    /// Batches that were asked again request by request.
+    /// Batches whose members were asked again, fewer at a time.
     pub(super) retries: Counter,
+    /// Calls that met the end of an idle connection and were sent again.
+    pub(super) resent: Counter,
 }
 
 impl BatcherMetrics {
@@ -44,7 +54,8 @@ impl BatcherMetrics {
             size: Histogram::new(&SIZE),
             wait: Histogram::new(&DURATION),
             left: Counter::default(),
-            refused: Counter::default(),
+            put_back: Counter::default(),
+            singly: Counter::default(),
             calls,
             gate,
         }
@@ -53,6 +64,10 @@ impl BatcherMetrics {
     /// A batch leaves. For the batcher's thread.
     pub(super) fn leaves(&self, batch: &Batch<Arc<Request>>, now: Instant) {
         self.left.count();
+        // What is asked again has been counted when it left together.
+        if batch.receipt.trial.is_some() {
+            return;
+        }
         self.triggers.count(batch.trigger);
         self.size.observe(batch.instances as u64);
         // A request in parts has waited for the first of them.
@@ -64,8 +79,18 @@ impl BatcherMetrics {
     }
 
     /// A batch that was to leave could not. For the batcher's thread.
-    pub(super) fn refused(&self) {
-        self.refused.count();
+    pub(super) fn put_back(&self) {
+        self.put_back.count();
+    }
+
+    /// The requests of a key go one by one from now on. For the batcher's thread.
+    pub(super) fn goes_singly(&self) {
+        self.singly.count();
+    }
+
+    /// What answers may hold.
+    pub(super) fn answers(&self) -> &Arc<Budget> {
+        self.gate.answers()
     }
 
     fn sum(&self, counter: impl Fn(&CallMetrics) -> &Counter) -> u64 {
@@ -80,14 +105,19 @@ impl BatcherMetrics {
 
 impl Default for CallMetrics {
     fn default() -> Self {
-        Self { duration: Histogram::new(&DURATION), returned: Counter::default(), retries: Counter::default() }
+        Self {
+            duration: Histogram::new(&DURATION),
+            returned: Counter::default(),
+            retries: Counter::default(),
+            resent: Counter::default(),
+        }
     }
 }
 
 impl Source for BatcherMetrics {
     fn families(&self) -> Vec<Family> {
         // What returned is read first, so that it is not more than what left.
-        let returned = self.refused.read() + self.sum(|forwarder| &forwarder.returned);
+        let returned = self.put_back.read() + self.sum(|forwarder| &forwarder.returned);
         let calls = Reading::all(self.calls.iter().map(|forwarder| forwarder.duration.read()));
         vec![
             Family::counters(
@@ -109,8 +139,18 @@ impl Source for BatcherMetrics {
             ),
             Family::counter(
                 "kserve_agent_batch_retries_total",
-                "Batches that failed and were asked again request by request.",
+                "Batches whose answer could not be divided, so that their members were asked again, fewer at a time.",
                 self.sum(|forwarder| &forwarder.retries),
+            ),
+            Family::counter(
+                "kserve_agent_batch_resent_total",
+                "Calls that met the end of an idle connection and were sent again over another.",
+                self.sum(|forwarder| &forwarder.resent),
+            ),
+            Family::counter(
+                "kserve_agent_batch_singles_total",
+                "Times that the requests of a key were sent one by one for a minute, as their answers could not be divided.",
+                self.singly.read(),
             ),
             Family::gauge(
                 "kserve_agent_batches_in_flight",
@@ -129,8 +169,13 @@ impl Source for BatcherMetrics {
             ),
             Family::gauge(
                 "kserve_agent_batch_held_bytes",
-                "Bytes held for the batcher, at most 64 MiB.",
+                "Bytes of requests held for the batcher, at most 64 MiB.",
                 self.gate.bytes() as u64,
+            ),
+            Family::gauge(
+                "kserve_agent_batch_answers_bytes",
+                "Bytes of answers to batched requests that clients have not taken, at most 64 MiB.",
+                self.gate.answers().bytes() as u64,
             ),
         ]
     }

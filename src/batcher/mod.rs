@@ -26,10 +26,12 @@
 //!
 //! Not here: sockets of clients, and how answers are written (the workers').
 
+mod again;
 pub(crate) mod answer;
 pub mod batch;
 mod bell;
 mod call;
+mod due;
 mod fields;
 mod forward;
 mod gate;
@@ -38,35 +40,44 @@ pub mod json;
 pub mod key;
 mod lane;
 mod line;
-mod metrics;
+pub(crate) mod metrics;
+pub(crate) mod outbox;
 pub mod pace;
 pub mod queue;
 pub(crate) mod request;
+mod runs;
+pub(crate) mod streamed;
 mod transport;
 pub mod v1;
 pub mod v2;
+mod v2_data;
+mod v2_walk;
+mod watch;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError};
+use log::Level;
 
-use self::answer::{Answer, Failure};
+use self::answer::Failure;
 use self::batch::{Batch, Rules, Ticket};
 use self::bell::{Bell, RungAtEnd};
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
-use self::metrics::BatcherMetrics;
+use self::metrics::{BatcherMetrics, GOES_SINGLY, NO_THREAD};
+pub(crate) use self::outbox::{Deliver, Outbox};
 use self::queue::Queue;
 use self::request::{Arrival, Request};
 use crate::config::{
-    BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BatchPolicy, BatcherConfig,
+    BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BATCH_THREAD_RETRY, BatchPolicy,
+    BatcherConfig,
 };
 use crate::ops::budget::Held;
+use crate::ops::notice::Notices;
 
 /// What the batcher is told.
 #[derive(Debug)]
@@ -85,16 +96,12 @@ pub(crate) struct Handle {
     messages: Sender<Message>,
     gate: Arc<Gate>,
     key_headers: Arc<[String]>,
-    /// Instances of one request at most.
-    max_instances: usize,
+    /// Instances in one call at most.
+    cap: usize,
     metrics: Arc<BatcherMetrics>,
     /// INVARIANT: behind `messages`, so that it rings when those have ended.
     bell: RungAtEnd,
 }
-
-/// Where answers go.
-#[derive(Clone)]
-pub(crate) struct Outbox(Arc<dyn Fn(Ticket, Answer) + Send + Sync>);
 
 /// The batcher, ready to run on its own thread.
 pub(crate) struct Batcher {
@@ -125,25 +132,11 @@ struct Running {
     forwarder: Arc<Forwarder>,
     /// The threads, each with the channel of its next batch, which has room for one.
     forwarders: Vec<(Sender<Batch<Arc<Request>>>, Thread)>,
+    notices: Arc<Notices>,
+    /// When a thread that could not be made is tried again.
+    spawn_at: Option<Instant>,
     /// Those that have nothing to do; the one that had last is the first to have again, as what it needs is near.
     idle: Vec<usize>,
-}
-
-impl Outbox {
-    /// `deliver` hands an answer to the worker that waits for it, without waiting itself.
-    pub(crate) fn new(deliver: impl Fn(Ticket, Answer) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(deliver))
-    }
-
-    fn send(&self, ticket: Ticket, answer: Answer) {
-        (self.0)(ticket, answer);
-    }
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Outbox")
-    }
 }
 
 impl Handle {
@@ -162,22 +155,33 @@ impl Handle {
         self.gate.hold()
     }
 
-    /// Hands a request over; its answer comes through the outbox.
+    /// Instances in one call at most.
+    pub(crate) fn cap(&self) -> usize {
+        self.cap
+    }
+
+    /// Hands a request over; its answer comes through the outbox. The batcher sees it when it is [woken](Self::wake).
     ///
     /// # Errors
     /// When as many wait as may; it gets no answer then.
     pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Failure> {
         let instances = arrival.payload.instances();
-        if instances > self.max_instances {
-            return Err(Failure::TooManyInstances { instances, most: self.max_instances });
+        let most = self.cap.saturating_mul(BATCH_PARTS_MAX);
+        if instances > most {
+            return Err(Failure::TooManyInstances { instances, most });
         }
         if !self.gate.enter() {
             return Err(Failure::QueueFull);
         }
         let request = Arc::new(Request::new(ticket, arrival));
         // It ends after the workers, unless it has broken down.
-        self.send(Message::Submit(Arc::clone(&request))).map_err(|_| Failure::Internal)?;
+        self.messages.send(Message::Submit(Arc::clone(&request))).map_err(|_| Failure::Internal)?;
         Ok(request)
+    }
+
+    /// Wakes the batcher for what was submitted: once for all of a worker's turn (SPEC B13).
+    pub(crate) fn wake(&self) {
+        self.bell.0.ring();
     }
 
     /// The client of a request has left.
@@ -214,13 +218,12 @@ impl Batcher {
         let key_headers = config.key_headers.clone().into();
         let bell = Arc::new(Bell::default());
         let at_end = RungAtEnd(Arc::clone(&bell));
-        let max_instances = rules.cap.saturating_mul(BATCH_PARTS_MAX);
         let metrics = Arc::new(BatcherMetrics::new(concurrency, Arc::clone(&gate)));
         let handle = Handle {
             messages: sender,
             gate: Arc::clone(&gate),
             key_headers,
-            max_instances,
+            cap: rules.cap,
             metrics: Arc::clone(&metrics),
             bell: at_end,
         };
@@ -233,7 +236,7 @@ impl Batcher {
     }
 
     /// Serves until the workers, who hold the handles, are gone.
-    pub(crate) fn run(self, outbox: Outbox) {
+    pub(crate) fn run(self, outbox: Outbox, notices: Arc<Notices>) {
         // The kernel lets a timer be 50 µs late unless it is told otherwise, which is as long as `adaptive` waits.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let Self { rules, server, timeout, messages, gate, metrics, bell } = self;
@@ -258,6 +261,8 @@ impl Batcher {
             counted: 0,
             forwarder: Arc::new(of_forwarder),
             forwarders: Vec::new(),
+            notices,
+            spawn_at: None,
             idle: Vec::new(),
         };
         running.run();
@@ -268,8 +273,7 @@ impl Running {
     fn run(mut self) {
         while let Ok(now) = self.receive() {
             while let Some(batch) = self.queue.take(now) {
-                self.metrics.leaves(&batch, now);
-                self.forward(batch);
+                self.forward(batch, now);
             }
             while let Some(request) = self.queue.expired(now) {
                 Pending::new(vec![request], &self.forwarder.outbox).fail(&Failure::Late);
@@ -277,7 +281,8 @@ impl Running {
             self.gate.leave(self.counted - self.queue.len());
             self.counted = self.queue.len();
             if self.messages.is_empty() {
-                self.bell.sleep(self.queue.next_due(), !self.queue.is_empty(), || !self.returns.is_empty());
+                let due = self.queue.next_due().into_iter().chain(self.spawn_at).min();
+                self.bell.sleep(due, !self.queue.is_empty(), || !self.returns.is_empty());
             }
         }
         self.end();
@@ -285,13 +290,18 @@ impl Running {
 
     /// Takes in what has come; returns the time of this wake-up. The error: the workers are gone.
     fn receive(&mut self) -> Result<Instant, RecvError> {
-        while let Ok(Return { forwarder, receipt, at, is_success }) = self.returns.try_recv() {
+        while let Ok(Return { forwarder, receipt, at, outcome }) = self.returns.try_recv() {
             self.idle.push(forwarder);
-            self.queue.returned(receipt, at, is_success);
-            // Threads that could not be made may be had again.
-            self.queue.limit_running(self.concurrency);
+            if self.queue.returned(receipt, at, outcome) {
+                self.metrics.goes_singly();
+                self.notices.write(GOES_SINGLY, Level::Warn, at, format_args!("{SINGLES}"));
+            }
         }
         let now = Instant::now();
+        if self.spawn_at.is_some_and(|at| at <= now) {
+            self.spawn_at = None;
+            self.queue.limit_running(self.concurrency);
+        }
         for _ in 0..BATCH_MESSAGES_AT_ONCE {
             match self.messages.try_recv() {
                 Ok(message) => self.take(message, now),
@@ -323,23 +333,27 @@ impl Running {
         }
     }
 
-    /// Gives a batch to a forwarder that has nothing to do; there is one, or can be, for each batch that runs.
-    fn forward(&mut self, batch: Batch<Arc<Request>>) {
-        let forwarder = self.idle.pop().or_else(|| self.spawn());
-        let refused = match forwarder.map(|forwarder| &self.forwarders[forwarder]) {
-            Some((jobs, thread)) => jobs.try_send(batch).map(|()| thread.unpark()).err().map(TrySendError::into_inner),
-            None => Some(batch),
+    /// Gives a batch to a forwarder that has nothing to do. There is one, or can be, for each batch that runs; where the
+    /// system has no thread for it the batch waits for one that comes back.
+    fn forward(&mut self, batch: Batch<Arc<Request>>, now: Instant) {
+        let Some(forwarder) = self.idle.pop().or_else(|| self.spawn(now)) else {
+            self.queue.put_back(batch);
+            return self.queue.limit_running(self.forwarders.len());
         };
-        if let Some(batch) = refused {
-            let receipt = batch.receipt;
-            self.metrics.refused();
-            self.forwarder.refuse(batch, &Failure::NoThread);
-            self.queue.returned(receipt, Instant::now(), false);
+        self.metrics.leaves(&batch, now);
+        let (jobs, thread) = &self.forwarders[forwarder];
+        // One that has nothing to do has room for it, unless it is gone.
+        match jobs.try_send(batch) {
+            Ok(()) => thread.unpark(),
+            Err(refused) => {
+                self.metrics.put_back();
+                self.queue.put_back(refused.into_inner());
+            }
         }
     }
 
     /// Makes one more forwarder.
-    fn spawn(&mut self) -> Option<usize> {
+    fn spawn(&mut self, now: Instant) -> Option<usize> {
         let number = self.forwarders.len();
         let forwarder = Arc::clone(&self.forwarder);
         let (jobs, taken) = crossbeam_channel::bounded(1);
@@ -351,13 +365,19 @@ impl Running {
                 Some(number)
             }
             Err(error) => {
-                log::warn!("no thread for a batch, there are {number}: {error}");
-                self.queue.limit_running(number);
+                let what =
+                    format_args!("no thread for a batch ({error}); those that there are, {number}, take it over");
+                self.notices.write(NO_THREAD, Level::Warn, now, what);
+                self.spawn_at = Some(now + BATCH_THREAD_RETRY);
                 None
             }
         }
     }
 }
+
+/// Why requests that could share a batch go one by one.
+const SINGLES: &str = "model server: three batches in a row were answered in a way that can't be divided among their \
+    requests, which it answers well one by one: requests like these are sent one by one for a minute";
 
 /// SPEC B7.
 fn own_concurrency(policy: BatchPolicy) -> usize {

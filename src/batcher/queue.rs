@@ -20,36 +20,39 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::batch::{Batch, Part, Receipt, Rules, Ticket, Trigger};
+use super::again::Again;
+use super::batch::{Batch, Outcome, Part, Receipt, Rules, Ticket, Trigger};
 use super::key::Key;
 use super::lane::{Entry, Lane};
-use super::pace::{LastReturn, Server, Waiting};
-use crate::config::{BATCH_GATHER_MAX, BATCH_KEY_KEPT_BYTES, BATCH_LANES_KEPT, BatchPolicy};
+use super::pace::{LastReturn, Server};
+use crate::config::{BATCH_KEY_KEPT_BYTES, BATCH_LANES_KEPT, BatchPolicy};
 
 /// The waiting requests, and the number of running batches.
 #[derive(Debug)]
 pub struct Queue<R> {
-    rules: Rules,
-    waiting: BTreeMap<u64, Entry<R>>,
+    pub(super) rules: Rules,
+    pub(super) waiting: BTreeMap<u64, Entry<R>>,
     numbers: HashMap<Ticket, u64>,
-    lanes: Slab<Lane>,
+    pub(super) lanes: Slab<Lane>,
     by_key: HashMap<Key, usize>,
     /// The lanes that have requests, by when they are due and then by their oldest. INVARIANT: each once, at its `due`.
-    due: BTreeSet<(Instant, u64, usize)>,
+    pub(super) due: BTreeSet<(Instant, u64, usize)>,
     /// Lanes without requests whose pace is kept, the longest empty first.
     kept: VecDeque<usize>,
     arrivals: u64,
-    batches: u64,
+    pub(super) batches: u64,
     /// The longest-running first.
-    running: VecDeque<Receipt>,
-    last_return: Option<LastReturn>,
+    pub(super) running: VecDeque<Receipt>,
+    pub(super) last_return: Option<LastReturn>,
     /// Of the last few batches, the mean time.
-    call_time: Duration,
+    pub(super) call_time: Duration,
     /// What `adaptive` has learnt of the server.
-    server: Server,
+    pub(super) server: Server,
     /// Lanes that `adaptive` lets wait for a return.
-    held: Vec<usize>,
-    is_draining: bool,
+    pub(super) held: Vec<usize>,
+    /// What is asked again, and which keys are not merged.
+    pub(super) again: Again<R>,
+    pub(super) is_draining: bool,
 }
 
 impl<R: Clone> Queue<R> {
@@ -70,6 +73,7 @@ impl<R: Clone> Queue<R> {
             call_time: Duration::ZERO,
             server: Server::default(),
             held: Vec::new(),
+            again: Again::default(),
             is_draining: false,
         }
     }
@@ -77,6 +81,7 @@ impl<R: Clone> Queue<R> {
     /// Takes a request in. `now` never goes back from one call to the next.
     pub fn push(&mut self, request: R, ticket: Ticket, key: &Key, instances: usize, now: Instant) {
         let lane = self.lane_of(key);
+        self.again.forgive(self.lanes[lane].hash, now);
         self.arrivals += 1;
         let number = self.arrivals;
         self.waiting.insert(number, Entry { request, ticket, instances, arrived: now, lane, parts_left: 0, turn: now });
@@ -101,6 +106,13 @@ impl<R: Clone> Queue<R> {
 
     /// A batch that may leave now.
     pub fn take(&mut self, now: Instant) -> Option<Batch<R>> {
+        if self.running.len() < self.rules.concurrency
+            && let Some(batch) = self.again.next(self.batches, now)
+        {
+            self.running.push_back(batch.receipt);
+            self.batches += 1;
+            return Some(batch);
+        }
         let lane = self.next_lane(now)?;
         let trigger = self.trigger(lane);
         let batch = self.batch_of(lane, trigger, now)?;
@@ -128,27 +140,25 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// Whether a lane that is due gains by waiting for a running batch ([`super::pace`]).
-    fn waits_for_return(&self, number: usize, now: Instant) -> bool {
-        let lane = &self.lanes[number];
-        let own = self.running.iter().find(|running| running.lane == lane.hash);
-        let (Some(pace), Some(running)) = (&lane.pace, own) else { return false };
-        let oldest = lane.requests.front().and_then(|first| self.waiting.get(first));
-        let is_late = oldest.is_none_or(|oldest| now >= oldest.arrived + self.rules.max_latency);
-        if self.is_draining || is_late || lane.instances >= self.rules.cap {
-            return false;
-        }
-        let so_far = (running.instances, now.saturating_duration_since(running.left));
-        // What is not done is not learnt of: now and then the opposite is tried.
-        pace.waits_for_return(lane.requests.len(), so_far, &self.server) != self.batches.is_multiple_of(TRIED_EVERY)
-    }
-
-    /// A batch has come back; only from one that the server has answered well is something learnt.
-    pub fn returned(&mut self, receipt: Receipt, now: Instant, is_success: bool) {
+    /// A batch has come back; only from one that the server has answered well is something learnt. `true`: that was one too
+    /// many whose answer could not be divided, and the requests of its key go one by one from now on.
+    pub fn returned(&mut self, receipt: Receipt, now: Instant, outcome: Outcome<R>) -> bool {
         self.running.retain(|running| running.number != receipt.number);
-        if is_success {
+        if matches!(outcome, Outcome::Answered { is_success: true }) && receipt.trial.is_none() {
             self.learn(receipt, now);
         }
+        let has_given_up = self.again.returned(receipt, outcome, now);
+        self.reschedule(receipt, now);
+        has_given_up
+    }
+
+    /// A batch could not be sent: it is the next to leave.
+    pub fn put_back(&mut self, batch: Batch<R>) {
+        self.running.retain(|running| running.number != batch.receipt.number);
+        self.again.put_back(batch);
+    }
+
+    fn reschedule(&mut self, receipt: Receipt, now: Instant) {
         self.last_return = Some(LastReturn { at: now, requests: receipt.requests, lane: receipt.lane });
         if self.running.is_empty() {
             self.stop_gathering(now);
@@ -184,13 +194,14 @@ impl<R: Clone> Queue<R> {
     /// When there may be something to take or to expire without another call.
     pub fn next_due(&self) -> Option<Instant> {
         let has_place = self.running.len() < self.rules.concurrency;
+        debug_assert!(!has_place || self.again.is_empty(), "what is asked again leaves as soon as there is a place");
         let due = self.due.first().filter(|_| has_place).map(|first| first.0);
         due.into_iter().chain(self.first_expiry().map(|first| first.1)).min()
     }
 
-    /// From now on no more than so many batches run at once, but at least one.
+    /// From now on no more than so many batches run at once.
     pub fn limit_running(&mut self, most: usize) {
-        self.rules.concurrency = most.max(1);
+        self.rules.concurrency = most;
     }
 
     /// From now on everything leaves at once.
@@ -203,9 +214,9 @@ impl<R: Clone> Queue<R> {
         self.waiting.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits, be it to be asked again.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.again.is_empty()
     }
 
     fn first_expiry(&self) -> Option<(u64, Instant)> {
@@ -234,7 +245,7 @@ impl<R: Clone> Queue<R> {
     }
 
     /// Makes the lane's place in the order of due times fit what it holds.
-    fn schedule(&mut self, number: usize) {
+    pub(super) fn schedule(&mut self, number: usize) {
         let first = self.lanes[number].requests.front().copied();
         let oldest = first.and_then(|first| Some((self.waiting.get(&first)?.turn, first)));
         let due = oldest.map(|(turn, first)| (self.due_of(number, turn), first));
@@ -273,6 +284,7 @@ impl<R: Clone> Queue<R> {
 
     fn trigger(&self, lane: usize) -> Trigger {
         match self.rules.policy {
+            _ if self.again.goes_singly(self.lanes[lane].hash) => Trigger::Eager,
             _ if self.lanes[lane].instances >= self.rules.cap => Trigger::Full,
             _ if self.is_draining => Trigger::Drain,
             BatchPolicy::Window => Trigger::Latency,
@@ -287,7 +299,9 @@ impl<R: Clone> Queue<R> {
             return self.part_of(first, lane, trigger, now);
         }
         let (mut members, mut instances) = (Vec::new(), 0);
-        while let Some(next) = self.lanes[lane].requests.front().copied()
+        let most = if self.again.goes_singly(self.lanes[lane].hash) { 1 } else { usize::MAX };
+        while members.len() < most
+            && let Some(next) = self.lanes[lane].requests.front().copied()
             && instances + self.waiting.get(&next)?.instances <= self.rules.cap
         {
             let entry = self.pop(next)?;
@@ -319,6 +333,7 @@ impl<R: Clone> Queue<R> {
             instances,
             left,
             is_beside: !self.running.is_empty(),
+            trial: None,
         }
     }
 
@@ -341,53 +356,10 @@ impl<R: Clone> Queue<R> {
     }
 
     /// The last return, if it was of this lane.
-    fn own_return(&self, lane: u64) -> Option<LastReturn> {
+    pub(super) fn own_return(&self, lane: u64) -> Option<LastReturn> {
         self.last_return.filter(|last_return| last_return.lane == lane)
     }
-
-    /// Until when `eager` lets those come back that a return has just answered, while the server has another batch to work
-    /// on: a quarter of a call's time, at most [`BATCH_GATHER_MAX`]. Without it a closed loop of clients falls into three
-    /// parts, of which one always waits: 8 clients of the KServe SDK's server got 2.7 instances a call.
-    fn gathers_until(&self, lane: u64) -> Option<Instant> {
-        let last_return = self.own_return(lane).filter(|_| !self.running.is_empty())?;
-        Some(last_return.at + (self.call_time / 4).min(BATCH_GATHER_MAX))
-    }
-
-    /// The server has nothing to do any more.
-    fn stop_gathering(&mut self, now: Instant) {
-        if self.rules.policy == BatchPolicy::Eager {
-            let gathering: Vec<usize> = self.due.range((now, 0, 0)..).map(|due| due.2).collect();
-            gathering.into_iter().for_each(|lane| self.schedule(lane));
-        }
-    }
-
-    /// When a lane may leave whose oldest request came then.
-    fn due_of(&self, number: usize, oldest: Instant) -> Instant {
-        let lane = &self.lanes[number];
-        // "Full" also when the next request does not fit: no request is split for another's sake (SPEC B5).
-        if lane.instances >= self.rules.cap {
-            return oldest;
-        }
-        let latest = oldest + self.rules.max_latency;
-        match (self.rules.policy, &lane.pace) {
-            (BatchPolicy::Window, _) => latest,
-            _ if self.held.contains(&number) => latest,
-            (BatchPolicy::Adaptive, Some(pace)) => {
-                let is_last_place = self.running.len() + 1 >= self.rules.concurrency;
-                let waiting = Waiting { requests: lane.requests.len(), room: self.rules.cap - lane.instances };
-                let hold = pace.hold_until(waiting, &self.server, is_last_place, self.own_return(lane.hash));
-                hold.map_or(oldest, |until| until.min(latest))
-            }
-            (BatchPolicy::Eager, _) => {
-                self.gathers_until(lane.hash).map_or(oldest, |until| until.clamp(oldest, latest))
-            }
-            (BatchPolicy::Adaptive, _) => oldest,
-        }
-    }
 }
-
-/// Of so many batches one leaves the other way than what was learnt says.
-const TRIED_EVERY: u64 = 32;
 
 #[cfg(test)]
 #[path = "queue_tests.rs"]

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::batcher::batch::Outcome;
 use crate::batcher::json::tests::Random;
 use crate::batcher::key::Parts;
+use crate::config::BATCH_GATHER_MAX;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -89,7 +91,7 @@ impl World {
     fn give_back(&mut self) {
         if !self.running.is_empty() {
             let receipt = self.running.swap_remove(self.random.below(self.running.len()));
-            self.queue.returned(receipt, self.now, true);
+            self.queue.returned(receipt, self.now, Outcome::Answered { is_success: true });
         }
     }
 
@@ -196,7 +198,7 @@ fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_ret
     assert_eq!(first.trigger, Trigger::Eager);
     (2..8).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
     assert!(queue.take(start).is_none());
-    queue.returned(first.receipt, start, true);
+    queue.returned(first.receipt, start, Outcome::Answered { is_success: true });
     assert_eq!(queue.take(start).unwrap().members, [2, 3, 4, 5]);
     assert_eq!(queue.next_due(), Some(start + 10 * MILLI));
     assert_eq!((queue.expired(start + 9 * MILLI), queue.expired(start + 10 * MILLI)), (None, Some(6)));
@@ -212,14 +214,14 @@ fn eager_lets_those_come_back_that_were_just_answered_while_the_server_is_busy()
     let second = queue.take(start).unwrap();
     push(&mut queue, 3, start);
     let back = start + 8 * MILLI;
-    queue.returned(first.receipt, back, true);
+    queue.returned(first.receipt, back, Outcome::Answered { is_success: true });
     assert!(queue.take(back).is_none());
     assert_eq!(queue.next_due(), Some(back + BATCH_GATHER_MAX));
     push(&mut queue, 4, back + BATCH_GATHER_MAX / 2);
     assert_eq!(queue.take(back + BATCH_GATHER_MAX).unwrap().members, [3, 4]);
     // With nothing to do the server gets what there is.
     push(&mut queue, 5, back + BATCH_GATHER_MAX);
-    queue.returned(second.receipt, back + 2 * MILLI, true);
+    queue.returned(second.receipt, back + 2 * MILLI, Outcome::Answered { is_success: true });
     assert_eq!(queue.take(back + 2 * MILLI + BATCH_GATHER_MAX).unwrap().members, [5]);
 }
 
@@ -230,7 +232,7 @@ fn keys_take_turns_by_the_age_of_their_oldest() {
     let first = queue.take(start).unwrap();
     queue.push(2, ticket(2), &key(1), 1, start + MILLI);
     queue.push(3, ticket(3), &key(0), 4, start + 2 * MILLI);
-    queue.returned(first.receipt, start + 3 * MILLI, true);
+    queue.returned(first.receipt, start + 3 * MILLI, Outcome::Answered { is_success: true });
     assert_eq!(queue.take(start + 3 * MILLI).unwrap().members, [2]);
 }
 
@@ -241,7 +243,7 @@ fn what_adaptive_has_learnt_is_kept_for_so_many_keys() {
         let serial = number as u64;
         queue.push(serial, ticket(serial), &key(number), 1, start);
         let batch = queue.take(start).unwrap();
-        queue.returned(batch.receipt, start, true);
+        queue.returned(batch.receipt, start, Outcome::Answered { is_success: true });
     }
     assert_eq!((queue.lanes.len(), queue.by_key.len()), (BATCH_LANES_KEPT, BATCH_LANES_KEPT));
     let (mut window, _) = self::queue(BatchPolicy::Window, 1, 9);
@@ -284,7 +286,7 @@ fn wait_beside_a_hot_key(policy: BatchPolicy, concurrency: usize) -> Duration {
         assert!(queue.expired(now).is_none(), "{policy:?} {concurrency}");
         now += 5 * MILLI;
         let Some(batch) = running.pop_front() else { continue };
-        queue.returned(batch.receipt, now, true);
+        queue.returned(batch.receipt, now, Outcome::Answered { is_success: true });
         for _ in &batch.members {
             push(&mut queue, &key(0), now);
         }
@@ -308,9 +310,9 @@ fn others_have_their_turn_between_the_parts_of_a_large_request() {
     queue.push(1, ticket(1), &key(0), 400, start);
     let first = queue.take(start).unwrap();
     queue.push(2, ticket(2), &key(1), 4, start + MILLI);
-    queue.returned(first.receipt, start + 2 * MILLI, true);
+    queue.returned(first.receipt, start + 2 * MILLI, Outcome::Answered { is_success: true });
     let second = queue.take(start + 2 * MILLI).unwrap();
-    queue.returned(second.receipt, start + 4 * MILLI, true);
+    queue.returned(second.receipt, start + 4 * MILLI, Outcome::Answered { is_success: true });
     let third = queue.take(start + 4 * MILLI).unwrap();
     let members = [second.members, third.members].concat();
     assert!(members.contains(&2), "{members:?}");

@@ -9,6 +9,7 @@ use super::batch::Ticket;
 use super::join::Joint;
 use super::key::{Key, Parts};
 use super::line::UnderWay;
+pub(crate) use super::v1::Unfit;
 use super::v1::{self, BadRequest};
 use super::v2;
 use crate::ops::budget::Held;
@@ -77,15 +78,6 @@ pub(crate) enum Payload {
     V2(v2::Tensors),
 }
 
-/// Why a body is not batched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfit {
-    /// Its client is told so.
-    Bad(BadRequest),
-    /// It goes to the server like any other request, which knows better what to make of it.
-    Passes,
-}
-
 impl Request {
     /// A request that was handed over.
     pub(super) fn new(ticket: Ticket, arrival: Arrival) -> Self {
@@ -124,20 +116,74 @@ impl Request {
     }
 }
 
-impl Payload {
-    /// Finds the instances of a body, and adds what must be equal in all members of a batch to the key.
-    pub(crate) fn of(protocol: Protocol, body: &[u8], key: &mut Parts) -> Result<Self, Unfit> {
+/// Looks for the instances of a body while it comes (SPEC B13).
+#[derive(Debug)]
+pub(crate) enum Scan {
+    /// Of `instances`.
+    V1(v1::RequestWalk),
+    /// Of `inputs`.
+    V2(v2::RequestWalk),
+}
+
+impl Scan {
+    /// At the start of a body.
+    pub(crate) fn new(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::V1 => v1::instances(body, key).map(Self::V1).map_err(Unfit::Bad),
-            Protocol::V2 => v2::Tensors::of_request(body, key).map(Self::V2).map_err(|_| Unfit::Passes),
+            Protocol::V1 => Self::V1(v1::RequestWalk::default()),
+            Protocol::V2 => Self::V2(v2::RequestWalk::default()),
         }
     }
 
-    /// How many there are.
+    /// Goes as far as the body has come.
+    ///
+    /// # Errors
+    /// When it is not to be batched, whatever follows.
+    pub(crate) fn advance(&mut self, body: &[u8]) -> Result<(), Unfit> {
+        match self {
+            Self::V1(walk) => walk.advance(body).map_err(|_| Unfit::Bad(BadRequest::Malformed)),
+            Self::V2(walk) => walk.advance(body).map_err(|_| Unfit::Passes),
+        }
+    }
+
+    /// Bytes that it holds beside the body.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::V1(walk) => walk.held(),
+            Self::V2(walk) => walk.held(),
+        }
+    }
+
+    /// Where the instances lie in the whole body. What must be equal in all members of a batch goes to the key.
+    ///
+    /// # Errors
+    /// When it is not to be batched.
+    pub(crate) fn finish(self, body: &[u8], key: &mut Parts) -> Result<Payload, Unfit> {
+        match self {
+            Self::V1(walk) => walk.finish(body, key).map(Payload::V1),
+            Self::V2(walk) => walk.finish(body, key).map(Payload::V2).map_err(|_| Unfit::Passes),
+        }
+    }
+}
+
+impl Payload {
+    /// How many instances there are.
     pub(crate) fn instances(&self) -> usize {
         match self {
             Self::V1(list) => list.count,
             Self::V2(tensors) => tensors.rows,
+        }
+    }
+
+    /// Whether it is merged with no other, although it is batched.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self, Self::V1(list) if list.is_ambiguous)
+    }
+
+    /// Whether its instances may be sent in several calls (SPEC B5).
+    pub(crate) fn can_be_split(&self) -> bool {
+        match self {
+            Self::V1(list) => !list.is_ambiguous,
+            Self::V2(tensors) => tensors.can_be_split(),
         }
     }
 }

@@ -5,10 +5,9 @@
 //! - Head and body of a request leave in one write, so that the server wakes once for it.
 //! - A server that refuses a large body may answer and close without reading it. When it takes no more, what it has
 //!   said is read all the same (RFC 9112 §9.5).
-//! - A connection that has carried a 500 is not used again: Starlette, and with it the KServe SDK, answers an exception
-//!   that nobody caught with a 500 that keeps the connection, and then closes it. A request that met that close would be
-//!   lost, as nobody could know whether it was read.
-//! - Whether an idle connection is still open is one call.
+//! - A connection behind whose last response the server may close is not used again ([`closes_behind`]).
+//! - Whether an idle connection is still open is one call. A request that met its end all the same is known as unread, if it
+//!   is certain that it was not read ([`judge_unread`]).
 //!
 //! Not here: HTTP, and the pool of idle connections, which are ureq's.
 
@@ -17,18 +16,23 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
 use super::line::Line;
-use crate::config::BATCH_CALL_BUFFER_BYTES;
+use super::watch::Watch;
+use crate::config::{BATCH_CALL_BUFFER_BYTES, RESET_TIMEOUT};
+use crate::ops::server::{Unread, closes_behind, judge_unread};
 
 /// Makes connections to the one address that there is.
 #[derive(Debug)]
 pub(super) struct WireConnector {
     /// Is told of each.
     pub(super) line: Arc<Line>,
+    /// Sees what each carries.
+    pub(super) watch: Watch,
 }
 
 /// A connection.
@@ -43,10 +47,14 @@ pub(super) struct Wire {
     head: usize,
     /// What comes next is a request's head, or what is read next a response's.
     awaits_response: bool,
-    /// Writing has failed.
-    is_broken: bool,
-    /// The last response was a 500.
-    has_failed: bool,
+    watch: Watch,
+    /// Writing has failed with this.
+    broken: Option<ErrorKind>,
+    /// It has carried a response before this request.
+    is_reused: bool,
+    /// Bytes of this request that were written, and in how many pieces.
+    sent: usize,
+    pieces: usize,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
@@ -64,15 +72,20 @@ impl Connector for WireConnector {
         let stream = connected.map_err(|error| timed(error, Timeout::Connect))?;
         stream.set_nodelay(true)?;
         let stream = Arc::new(stream);
-        self.line.connected(&stream);
+        if !self.line.connected(&stream) {
+            return Err(Error::ConnectionFailed);
+        }
         Ok(Some(Wire {
             stream,
             input: LazyBuffers::new(BATCH_CALL_BUFFER_BYTES, 1),
             output: vec![0; BATCH_CALL_BUFFER_BYTES],
             head: 0,
             awaits_response: false,
-            is_broken: false,
-            has_failed: false,
+            watch: self.watch.clone(),
+            broken: None,
+            is_reused: false,
+            sent: 0,
+            pieces: 0,
             read_timeout: None,
             write_timeout: None,
         }))
@@ -86,7 +99,6 @@ impl Transport for Wire {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         let is_head = !std::mem::replace(&mut self.awaits_response, true);
-        self.has_failed = false;
         self.head += amount;
         // Every request here has a body, for which half of the buffer is left.
         if is_head && self.head <= BATCH_CALL_BUFFER_BYTES / 2 {
@@ -103,25 +115,28 @@ impl Transport for Wire {
             self.stream.set_read_timeout(limit)?;
             self.read_timeout = limit;
         }
-        let count = loop {
+        let read = loop {
             match (&*self.stream).read(self.input.input_append_buf()) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result.map_err(|error| timed(error, timeout.reason))?,
+                result => break result,
             }
         };
-        self.input.input_appended(count);
-        if self.awaits_response && self.input.input().len() >= FAILED.len() {
-            self.awaits_response = false;
-            self.has_failed = self.input.input().starts_with(FAILED);
+        match &read {
+            Ok(0) => self.judge(None),
+            Ok(_) => self.awaits_response = false,
+            Err(error) => self.judge(Some(error.kind())),
         }
+        let count = read.map_err(|error| timed(error, timeout.reason))?;
+        self.input.input_appended(count);
         Ok(count > 0)
     }
 
     fn is_open(&mut self) -> bool {
-        if self.is_broken || self.has_failed {
+        let status = self.watch.watched().status();
+        if self.broken.is_some() || status.is_ok_and(closes_behind) {
             return false;
         }
-        self.awaits_response = false;
+        (self.awaits_response, self.is_reused, self.sent, self.pieces) = (false, true, 0, 0);
         // There is nothing to read on an idle connection, not even its end.
         let mut byte = [0];
         let peeked = recv(&*self.stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
@@ -129,14 +144,11 @@ impl Transport for Wire {
     }
 }
 
-/// How a response begins that the server may close behind.
-const FAILED: &[u8] = b"HTTP/1.1 500";
-
 impl Wire {
     /// Writes what waits in the output. Without an answer, what is read afterwards says why it could not be written.
     fn flush(&mut self, timeout: NextTimeout) -> Result<(), Error> {
         let waiting = std::mem::take(&mut self.head);
-        if waiting == 0 || self.is_broken {
+        if waiting == 0 || self.broken.is_some() {
             return Ok(());
         }
         let timeout = timeout.for_write();
@@ -145,13 +157,57 @@ impl Wire {
             self.stream.set_write_timeout(limit)?;
             self.write_timeout = limit;
         }
-        match (&*self.stream).write_all(&self.output[..waiting]) {
-            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                self.is_broken = true;
-                Ok(())
+        let mut rest = &self.output[..waiting];
+        while !rest.is_empty() {
+            match (&*self.stream).write(rest) {
+                Ok(count) => {
+                    self.sent += count;
+                    self.pieces += 1;
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.broken = Some(error.kind());
+                    return Ok(());
+                }
+                Err(error) => return Err(timed(error, timeout.reason)),
             }
-            result => result.map_err(|error| timed(error, timeout.reason)),
         }
+        Ok(())
+    }
+
+    /// The connection has ended without a byte of a response: says whether the request may be sent again (SPEC P9). `error`:
+    /// what reading has ended with; `None`: the server's end, behind which a reset may come a moment later.
+    fn judge(&self, error: Option<ErrorKind>) {
+        if !self.is_reused || !self.awaits_response {
+            return;
+        }
+        let unread = match (self.sent, self.pieces) {
+            // Not a byte was taken.
+            (0, _) => Unread::Certain,
+            (sent, 1) => match judge_unread(sent, error.or(self.broken)) {
+                Unread::Undecided => judge_unread(sent, self.reset_in_time()),
+                unread => unread,
+            },
+            _ => Unread::No,
+        };
+        self.watch.watched().is_unread = unread == Unread::Certain;
+    }
+
+    /// The error that the kernel holds for the connection, once it has one.
+    fn reset_in_time(&self) -> Option<ErrorKind> {
+        // Only an error or a hang-up is waited for.
+        let mut polled = [PollFd::new(&*self.stream, PollFlags::empty())];
+        let limit = Timespec { tv_sec: 0, tv_nsec: i64::from(RESET_TIMEOUT.subsec_nanos()) };
+        // Without the wait there is just no sign.
+        let _ = poll(&mut polled, Some(&limit));
+        self.stream.take_error().ok().flatten().map(|error| error.kind())
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.watch.watched().given_up(&self.stream, self.input.input());
     }
 }
 
@@ -185,6 +241,8 @@ impl Buffers for Wire {
     }
 
     fn input_consume(&mut self, amount: usize) {
+        let used = self.input.input();
+        self.watch.watched().used(&used[..amount.min(used.len())]);
         self.input.input_consume(amount);
     }
 

@@ -1,4 +1,4 @@
-//! KServe's V1 protocol: `{"instances":[…], …}` and `{"predictions":[…]}` (SPEC B1–B5).
+//! KServe's V1 protocol: `{"instances":[…], …}` and `{"predictions":[…]}` (SPEC B1–B5, B14).
 //!
 //! A merged body is the first one with the others' instances spliced into its list, so every byte outside the list is
 //! as its client sent it; bodies are merged only when what lies outside is the same in all.
@@ -8,8 +8,9 @@
 
 use std::ops::Range;
 
-use super::json::{Cursor, Malformed, is_named};
+use super::json::{self, Malformed, Numbers, Scanner, Token};
 use super::key::Parts;
+use super::runs::{Cutter, Elements};
 
 /// A list in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct List {
     pub content: Range<usize>,
     /// Its elements.
     pub count: usize,
+    /// The body has more than one such list. Servers do not agree which one counts, so it is merged with no other.
+    pub is_ambiguous: bool,
 }
 
 /// Why a body is no V1 request (SPEC B2).
@@ -31,10 +34,13 @@ pub enum BadRequest {
     NoInstances,
 }
 
-impl From<Malformed> for BadRequest {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
-    }
+/// Why a body is not batched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is no request; its client is told so.
+    Bad(BadRequest),
+    /// It goes to the server like any other request, which knows better what to make of it.
+    Passes,
 }
 
 impl BadRequest {
@@ -48,67 +54,227 @@ impl BadRequest {
     }
 }
 
-/// Finds the instances of a request and adds all its other members to the key. Of several lists the last one counts,
-/// as it does for servers; the others are members like any other.
+/// A walk over a body that may still be coming, in search of one list among its members.
 ///
-/// # Errors
-/// As the Go agent, which reads the text to its end before it looks for instances.
-pub fn instances(body: &[u8], key: &mut Parts) -> Result<List, BadRequest> {
-    let mut cursor = Cursor::new(body)?;
-    if cursor.peek() == Some(b'n') {
-        cursor.value()?;
-        cursor.end()?;
-        return Err(BadRequest::NoInstances);
+/// ```text
+///   Start ─▶ Members ─▶ Value  ─▶ Members … ─▶ End
+///                  └──▶ List ──────┘
+/// ```
+#[derive(Debug)]
+struct Walk {
+    scanner: Scanner,
+    place: Place,
+    /// The member whose value is passed.
+    name: Range<usize>,
+    /// Where the value or element that is passed starts.
+    starts_at: usize,
+    list: List,
+    /// What the lists of that name were.
+    seen: Seen,
+    cutter: Option<Cutter>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Members,
+    Value,
+    List,
+    End,
+}
+
+/// What was found in the place of the list; of several the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    Null,
+    List,
+    /// Something else, be it in another member of the same name.
+    Other,
+}
+
+impl Walk {
+    fn new(numbers: Numbers, cutter: Option<Cutter>) -> Self {
+        Self {
+            scanner: Scanner::new(numbers),
+            place: Place::Start,
+            name: 0..0,
+            starts_at: 0,
+            list: List { content: 0..0, count: 0, is_ambiguous: false },
+            seen: Seen::Nothing,
+            cutter,
+        }
     }
-    let mut found: Option<(Range<usize>, List)> = None;
-    cursor.object(|cursor, name| {
-        if !is_named(&body[name.clone()], "instances") {
-            let value = cursor.value()?;
-            key.add(&body[name]);
-            key.add(&body[value]);
-            return Ok(());
+
+    /// Goes as far as the text does. `is_wanted` says of a name whether it is the list's; `member` gets every other one
+    /// with its value.
+    fn advance(
+        &mut self,
+        text: &[u8],
+        is_wanted: fn(&[u8]) -> bool,
+        mut member: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Malformed> {
+        while let Some(token) = self.scanner.next(text)? {
+            let depth = self.scanner.depth();
+            match (self.place, token) {
+                (Place::Start, Token::Open { is_object: true, .. }) => self.place = Place::Members,
+                (Place::Start, Token::Value(value)) if &text[value.clone()] == b"null" => {
+                    self.place = Place::End;
+                }
+                (Place::Members, Token::Name(name)) => (self.name, self.place) = (name, Place::Value),
+                (Place::Members, Token::Close { .. }) => self.place = Place::End,
+                (Place::Value, Token::Open { at, is_object }) if depth == 2 => {
+                    self.starts_at = at;
+                    if !is_object && is_wanted(&text[self.name.clone()]) {
+                        self.begin_list(at);
+                    }
+                }
+                (Place::Value, Token::Value(value)) if depth == 1 => {
+                    self.end_member(text, value, is_wanted, &mut member);
+                }
+                (Place::Value, Token::Close { at }) if depth == 1 => {
+                    self.end_member(text, self.starts_at..at + 1, is_wanted, &mut member);
+                }
+                (Place::Value, _) => {}
+                (Place::List, Token::Value(value)) if depth == 2 => self.pass(value),
+                (Place::List, Token::Open { at, .. }) if depth == 3 => self.starts_at = at,
+                (Place::List, Token::Close { at }) if depth == 2 => self.pass(self.starts_at..at + 1),
+                (Place::List, Token::Close { at }) if depth == 1 => {
+                    self.list.content.end = at;
+                    self.place = Place::Members;
+                }
+                (Place::List, _) => {}
+                (Place::Start | Place::Members | Place::End, _) => return Err(Malformed),
+            }
         }
-        let list = if cursor.peek() == Some(b'n') {
-            let value = cursor.value()?;
-            List { content: value, count: 0 }
-        } else {
-            list(cursor)?
-        };
-        if let Some((name, before)) = found.replace((name, list)) {
-            key.add(&body[name]);
-            key.add(&body[before.content]);
+        Ok(())
+    }
+
+    fn begin_list(&mut self, at: usize) {
+        self.list = List { content: at + 1..at + 1, count: 0, is_ambiguous: self.seen != Seen::Nothing };
+        self.place = Place::List;
+        self.seen = if self.seen == Seen::Other { Seen::Other } else { Seen::List };
+    }
+
+    fn pass(&mut self, element: Range<usize>) {
+        self.list.count += 1;
+        if let Some(cutter) = &mut self.cutter {
+            cutter.pass(element);
         }
-        Ok::<_, Malformed>(())
-    })?;
-    cursor.end()?;
-    found.map(|found| found.1).filter(|list| list.count > 0).ok_or(BadRequest::NoInstances)
+    }
+
+    fn end_member(
+        &mut self,
+        text: &[u8],
+        value: Range<usize>,
+        is_wanted: fn(&[u8]) -> bool,
+        member: &mut impl FnMut(&[u8], &[u8]),
+    ) {
+        self.place = Place::Members;
+        let name = &text[self.name.clone()];
+        if !is_wanted(name) {
+            return member(name, &text[value]);
+        }
+        self.seen = if &text[value] == b"null" && self.seen != Seen::Other { Seen::Null } else { Seen::Other };
+        self.list = List { content: 0..0, count: 0, is_ambiguous: true };
+    }
 }
 
-/// Finds the predictions of a response; `None`: it is JSON without such a list.
+/// Looks for the instances of a request while it comes.
+#[derive(Debug)]
+pub struct RequestWalk {
+    walk: Walk,
+    /// All members but the instances, and how theirs is spelled.
+    members: Parts,
+    has_inputs: bool,
+}
+
+impl Default for RequestWalk {
+    fn default() -> Self {
+        Self { walk: Walk::new(Numbers::Strict, None), members: Parts::default(), has_inputs: false }
+    }
+}
+
+impl RequestWalk {
+    /// Goes as far as the body has come.
+    ///
+    /// # Errors
+    /// When it is no JSON object.
+    pub fn advance(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        let Self { walk, members, has_inputs } = self;
+        walk.advance(body, are_instances, |name, value| {
+            *has_inputs |= json::is_named(name, "inputs");
+            members.add(name);
+            members.add(value);
+        })
+    }
+
+    /// Bytes that it holds beside the body.
+    pub fn held(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Where the instances lie in the whole body, once [`Self::advance`] has seen it. All other members go to the key.
+    ///
+    /// # Errors
+    /// As the Go agent, which reads the text to its end before it looks for instances; a body with TensorFlow's `inputs`
+    /// instead is not for the batcher (SPEC B14).
+    pub fn finish(mut self, body: &[u8], key: &mut Parts) -> Result<List, Unfit> {
+        self.walk.scanner.finish(body).map_err(|Malformed| Unfit::Bad(BadRequest::Malformed))?;
+        match self.walk.seen {
+            // A lone word, which ends with the text: only `null` may stand for an object.
+            Seen::Nothing if self.walk.place == Place::Start && body.trim_ascii() != b"null" => {
+                return Err(Unfit::Bad(BadRequest::Malformed));
+            }
+            Seen::Nothing if self.has_inputs => return Err(Unfit::Passes),
+            Seen::Other => return Err(Unfit::Bad(BadRequest::Malformed)),
+            Seen::Nothing | Seen::Null | Seen::List => {}
+        }
+        let list = self.walk.list;
+        if list.count == 0 {
+            return Err(Unfit::Bad(BadRequest::NoInstances));
+        }
+        debug_assert!(body[list.content.start - 1] == b'[' && body[list.content.end] == b']', "a list has brackets");
+        key.add(spelling_before(body, &list));
+        key.add_list(&self.members);
+        Ok(list)
+    }
+}
+
+/// The name of the list as it is spelled, which is the server's to find or not.
+fn spelling_before<'b>(body: &'b [u8], list: &List) -> &'b [u8] {
+    let before = &body[..list.content.start - 1];
+    let end = before.iter().rposition(|byte| *byte == b'"').unwrap_or_default();
+    let start = before[..end].iter().rposition(|byte| *byte == b'"').unwrap_or_default();
+    &before[start..end]
+}
+
+fn are_instances(name: &[u8]) -> bool {
+    json::is_named_in_any_case(name, "instances")
+}
+
+fn are_predictions(name: &[u8]) -> bool {
+    json::is_named(name, "predictions")
+}
+
+/// Finds the instances of a whole request.
 ///
 /// # Errors
-/// When it is no JSON object.
-pub fn predictions(body: &[u8]) -> Result<Option<List>, Malformed> {
-    let mut cursor = Cursor::new(body)?;
-    let mut found = None;
-    cursor.object(|cursor, name| {
-        if is_named(&body[name], "predictions") {
-            found = if cursor.peek() == Some(b'[') { Some(list(cursor)?) } else { cursor.value().map(|_| None)? };
-            return Ok(());
-        }
-        cursor.value().map(drop)
-    })?;
-    cursor.end()?;
-    Ok(found)
+/// As [`RequestWalk::finish`].
+pub fn instances(body: &[u8], key: &mut Parts) -> Result<List, Unfit> {
+    let mut walk = RequestWalk::default();
+    walk.advance(body).map_err(|Malformed| Unfit::Bad(BadRequest::Malformed))?;
+    walk.finish(body, key)
 }
 
-fn list(cursor: &mut Cursor<'_>) -> Result<List, Malformed> {
-    let mut count = 0;
-    let content = cursor.list(|cursor| {
-        count += 1;
-        cursor.value().map(drop)
-    })?;
-    Ok(List { content, count })
+/// Where the predictions of a response lie, cut into runs of so many; `None`: it has no such list, or one of another
+/// length.
+pub fn predictions(body: &[u8], counts: &[usize]) -> Option<Vec<Range<usize>>> {
+    let mut walk = Walk::new(Numbers::AsWritten, Some(Cutter::new(counts.iter().copied())));
+    walk.advance(body, are_predictions, |_, _| {}).ok()?;
+    walk.scanner.finish(body).ok()?;
+    let is_sure = walk.seen == Seen::List && !walk.list.is_ambiguous;
+    walk.cutter.filter(|_| is_sure)?.finish()
 }
 
 /// One body with the elements of all, in order.
@@ -130,78 +296,16 @@ pub fn with_only(body: &[u8], list: &List, part: Range<usize>) -> Vec<u8> {
     [&body[..list.content.start], &body[part], &body[list.content.end..]].concat()
 }
 
-/// Where runs of elements lie, the first `counts[0]` of them, the next `counts[1]`, and so on, without the commas
-/// between the runs.
-pub fn split(body: &[u8], content: &Range<usize>, counts: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
-    let mut cursor = Cursor::inside(body, content);
-    let run = |count| {
-        let mut run = None;
-        for _ in 0..count {
-            // INVARIANT: the list was walked over when it was found, so this can't fail.
-            let Ok(element) = cursor.value() else { break };
-            run = Some(run.map_or(element.start, |run: Range<usize>| run.start)..element.end);
-            if !cursor.comma() {
-                break;
-            }
-        }
-        run.unwrap_or(content.end..content.end)
-    };
-    counts.into_iter().map(run).collect()
+/// Where runs of elements lie in a list that was walked over before, the first `counts[0]` of them, the next `counts[1]`, and
+/// so on, without the commas between the runs.
+pub fn split(body: &[u8], content: &Range<usize>, counts: impl DoubleEndedIterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut cutter = Cutter::new(counts);
+    Elements::new(body, content).for_each(|element| cutter.pass(element));
+    let runs = cutter.finish();
+    debug_assert!(runs.is_some(), "the list was counted when it was found");
+    runs.unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(body: &str) -> Result<(String, usize), BadRequest> {
-        let list = instances(body.as_bytes(), &mut Parts::default())?;
-        Ok((body[list.content].to_owned(), list.count))
-    }
-
-    #[test]
-    fn instances_are_found_wherever_they_are() {
-        let nasty = r#" {"a" : [{"instances":[9]}], "instances" : [ 1.0 , "],\"" , [1e400,{}] ] , "b":{} } "#;
-        assert_eq!(found(nasty), Ok((r#" 1.0 , "],\"" , [1e400,{}] "#.to_owned(), 3)));
-        assert_eq!(found(r#"{"instances":[1],"instances":[2,3]}"#), Ok(("2,3".to_owned(), 2)));
-    }
-
-    #[test]
-    fn what_is_no_request_is_told_as_the_go_agent_does() {
-        for body in
-            ["", " ", "nope", "[1]", "1", "{", r#"{"instances":{}}"#, r#"{"instances":1}"#, r#"{"instances":[1]}x"#]
-        {
-            assert_eq!(found(body), Err(BadRequest::Malformed), "{body}");
-        }
-        for body in ["null", "{}", r#"{"x":1}"#, r#"{"instances":[]}"#, r#"{"instances":null}"#, r#"{"instances":[ ]}"#]
-        {
-            assert_eq!(found(body), Err(BadRequest::NoInstances), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_merged_body_is_the_first_with_all_elements() {
-        let bodies = [r#"{"p":1,"instances":[ 1.0 ],"q":2}"#, r#"{"p":1, "q":2, "instances":[2,[3]]}"#];
-        let lists = bodies.map(|body| instances(body.as_bytes(), &mut Parts::default()).unwrap());
-        let parts: Vec<(&[u8], &List)> = bodies.iter().map(|body| body.as_bytes()).zip(&lists).collect();
-        assert_eq!(merge(&parts), br#"{"p":1,"instances":[ 1.0 ,2,[3]],"q":2}"#);
-        assert_eq!(merge(&parts[..1]), bodies[0].as_bytes());
-    }
-
-    #[test]
-    fn predictions_are_split_in_order_and_byte_for_byte() {
-        let body = br#"{"predictions": [1.0, {"a":[2,"]"]} ,[3] , 4e400], "x":0}"#;
-        let list = predictions(body).unwrap().unwrap();
-        assert_eq!(list.count, 4);
-        let runs = split(body, &list.content, [1, 2, 1]);
-        let texts: Vec<&[u8]> = runs.into_iter().map(|run| &body[run]).collect();
-        assert_eq!(texts, [&b"1.0"[..], br#"{"a":[2,"]"]} ,[3]"#, b"4e400"]);
-        assert_eq!(with_only(body, &list, 17..20), br#"{"predictions": [1.0], "x":0}"#);
-    }
-
-    #[test]
-    fn a_response_may_have_no_list() {
-        assert_eq!(predictions(br#"{"error":"x"}"#), Ok(None));
-        assert_eq!(predictions(br#"{"predictions":{"a":[1]}}"#), Ok(None));
-        assert_eq!(predictions(b"<html>"), Err(Malformed));
-    }
-}
+#[path = "v1_tests.rs"]
+mod tests;

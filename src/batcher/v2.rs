@@ -8,37 +8,46 @@
 
 use std::ops::Range;
 
-use super::json::{Cursor, Malformed, is_named};
+use super::json::Malformed;
 use super::key::Parts;
 use super::v1;
+use super::v2_walk::{Side, Walk};
 
 /// The tensors of a body. INVARIANT: all have `rows` as their first dimension, which is not 0, and data to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensors {
     /// First dimension of every tensor: the instances.
     pub rows: usize,
-    tensors: Vec<Tensor>,
-    id: Option<Id>,
+    pub(super) tensors: Vec<Tensor>,
+    pub(super) id: Option<Id>,
     /// Behind the body's opening brace.
-    open: usize,
+    pub(super) open: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Tensor {
+pub(super) struct Tensor {
     /// Where the first dimension's digits lie.
-    dimension: Range<usize>,
+    pub(super) dimension: Range<usize>,
     /// What lies between the brackets of the data.
-    data: Range<usize>,
+    pub(super) data: Range<usize>,
     /// Elements of that list for each row: 1 when the data are nested.
-    per_row: usize,
+    pub(super) per_row: usize,
+    /// How many dimensions it has.
+    pub(super) rank: usize,
+    /// The data of a response, cut.
+    pub(super) runs: Vec<Range<usize>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Id {
-    /// Its value, in quotes.
-    value: Range<usize>,
-    /// The member with the comma that it leaves over.
-    member: Range<usize>,
+pub(super) struct Id {
+    pub(super) name_at: usize,
+    /// Its value, in quotes if it is a text.
+    pub(super) value: Range<usize>,
+    /// The end of the member before it.
+    pub(super) before: Option<usize>,
+    /// The start of the member behind it.
+    pub(super) behind: Option<usize>,
+    pub(super) is_text: bool,
 }
 
 /// What becomes of the id.
@@ -59,66 +68,84 @@ enum Edit {
     Id,
 }
 
+/// Looks for the tensors of a request while it comes.
+#[derive(Debug)]
+pub struct RequestWalk(Walk);
+
+impl Default for RequestWalk {
+    fn default() -> Self {
+        Self(Walk::new(Side::Inputs))
+    }
+}
+
+impl RequestWalk {
+    /// Goes as far as the body has come.
+    ///
+    /// # Errors
+    /// When the body can't be merged with another. It may be no valid request.
+    pub fn advance(&mut self, body: &[u8]) -> Result<(), Malformed> {
+        self.0.advance(body)
+    }
+
+    /// Bytes that it holds beside the body.
+    pub fn held(&self) -> usize {
+        self.0.held()
+    }
+
+    /// The tensors of the whole body, once [`Self::advance`] has seen it. What must be the same goes to the key.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finish(self, body: &[u8], key: &mut Parts) -> Result<Tensors, Malformed> {
+        self.0.finish(body, key)
+    }
+}
+
 impl Tensors {
-    /// Finds the tensors of a request, and adds to the key what must be the same to merge it with others.
+    /// Finds the tensors of a whole request, and adds to the key what must be the same to merge it with others.
     ///
     /// # Errors
-    /// When the body can't be merged with any other, be it as it is no valid request.
+    /// As [`RequestWalk::advance`].
     pub fn of_request(body: &[u8], key: &mut Parts) -> Result<Self, Malformed> {
-        Self::find(body, "inputs", key)
+        let mut walk = RequestWalk::default();
+        walk.advance(body)?;
+        walk.finish(body, key)
     }
 
-    /// Finds the tensors of a response.
+    /// Finds the tensors of a response and cuts them into runs of so many rows.
     ///
     /// # Errors
-    /// When it can't be split into rows.
-    pub fn of_response(body: &[u8]) -> Result<Self, Malformed> {
-        Self::find(body, "outputs", &mut Parts::default())
+    /// When they are not as many rows in all, or not every tensor has them.
+    pub fn of_response(body: &[u8], counts: &[usize]) -> Result<Self, Malformed> {
+        let mut walk = Walk::new(Side::Outputs(counts.to_vec()));
+        walk.advance(body)?;
+        walk.finish(body, &mut Parts::default())
     }
 
-    fn find(body: &[u8], list: &str, key: &mut Parts) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(body)?;
-        cursor.peek();
-        let (open, mut last_end) = (cursor.at() + 1, None);
-        let (mut id, mut found) = (None, None);
-        cursor.object(|cursor, name| {
-            let quoted = &body[name.clone()];
-            let end = if is_named(quoted, list) {
-                let tensors = tensors(cursor, body, key)?;
-                set_once(&mut found, tensors)?;
-                cursor.at()
-            } else if is_named(quoted, "id") {
-                let value = cursor.string()?;
-                let member = match (cursor.peek(), last_end) {
-                    (Some(b','), _) => name.start..cursor.at() + 1,
-                    (_, Some(last_end)) => last_end..value.end,
-                    (_, None) => name.start..value.end,
-                };
-                let end = value.end;
-                set_once(&mut id, Id { value, member })?;
-                end
-            } else {
-                let value = cursor.value()?;
-                add_member(key, quoted, &body[value.clone()])?;
-                value.end
-            };
-            last_end = Some(end);
-            Ok::<_, Malformed>(())
-        })?;
-        cursor.end()?;
-        let (rows, tensors) = found.ok_or(Malformed)?;
-        Ok(Self { rows, tensors, id, open })
-    }
-
-    /// The id in its quotes, if there is one.
+    /// The id in its quotes, if there is one that is a text.
     pub fn id<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
-        self.id.as_ref().map(|id| &body[id.value.clone()])
+        self.id.as_ref().filter(|id| id.is_text).map(|id| &body[id.value.clone()])
+    }
+
+    /// Whether its rows may be sent in several calls: a single dimension may be one thing, such as a vector of features.
+    pub fn can_be_split(&self) -> bool {
+        self.tensors.iter().all(|tensor| tensor.rank > 1)
     }
 
     /// Where the data of runs of rows lie: for each tensor, for each count.
     pub fn split(&self, body: &[u8], counts: &[usize]) -> Vec<Vec<Range<usize>>> {
-        let runs = |tensor: &Tensor| v1::split(body, &tensor.data, counts.iter().map(|count| count * tensor.per_row));
+        let runs = |tensor: &Tensor| match tensor.per_row {
+            0 => vec![tensor.data.start..tensor.data.start; counts.len()],
+            per_row => v1::split(body, &tensor.data, counts.iter().map(|count| count * per_row)),
+        };
         self.tensors.iter().map(runs).collect()
+    }
+
+    /// The `number`-th run of a response that was cut.
+    pub fn share(&self, body: &[u8], number: usize, rows: usize, id: NewId<'_>) -> Vec<u8> {
+        self.rewrite(body, rows, id, |out, tensor| {
+            out.extend_from_slice(&body[self.tensors[tensor].runs[number].clone()]);
+        })
     }
 
     /// The body with only the `number`-th of these runs of rows.
@@ -134,7 +161,7 @@ impl Tensors {
             edits.push((tensor.data.clone(), Edit::Data(number)));
         }
         match (id, &self.id) {
-            (NewId::None, Some(own)) => edits.push((own.member.clone(), Edit::Id)),
+            (NewId::None, Some(own)) => edits.push((own.member(), Edit::Id)),
             (NewId::This(_), Some(own)) => edits.push((own.value.clone(), Edit::Id)),
             (NewId::This(_), None) => edits.push((self.open..self.open, Edit::Id)),
             (NewId::AsSent, _) | (NewId::None, None) => {}
@@ -163,13 +190,18 @@ impl Tensors {
 
 /// One body with the rows of all, in order, and otherwise the first. They must be alike.
 pub fn merge(bodies: &[(&[u8], &Tensors)], id: NewId<'_>) -> Vec<u8> {
-    let [(first, template), rest @ ..] = bodies else { return Vec::new() };
+    let [(first, template), ..] = bodies else { return Vec::new() };
     let rows = bodies.iter().map(|(_, tensors)| tensors.rows).sum();
     template.rewrite(first, rows, id, |out, number| {
-        out.extend_from_slice(&first[template.tensors[number].data.clone()]);
-        for (body, tensors) in rest {
-            out.push(b',');
-            out.extend_from_slice(&body[tensors.tensors[number].data.clone()]);
+        let mut between: &[u8] = b"";
+        for (body, tensors) in bodies {
+            let tensor = &tensors.tensors[number];
+            // Rows of no elements have no text.
+            if tensor.per_row > 0 {
+                out.extend_from_slice(between);
+                out.extend_from_slice(&body[tensor.data.clone()]);
+                between = b",";
+            }
         }
     })
 }
@@ -179,98 +211,15 @@ pub fn are_alike(one: &Tensors, other: &Tensors) -> bool {
     one.tensors.len() == other.tensors.len()
 }
 
-/// A list of tensors, and the first dimension that all of them have.
-fn tensors(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Parts) -> Result<(usize, Vec<Tensor>), Malformed> {
-    let (mut found, mut rows) = (Vec::new(), None);
-    cursor.list(|cursor| {
-        let (own_rows, tensor) = tensor(cursor, body, key)?;
-        if own_rows == 0 || *rows.get_or_insert(own_rows) != own_rows {
-            return Err(Malformed);
+impl Id {
+    /// The member with the comma that it leaves over.
+    fn member(&self) -> Range<usize> {
+        match (self.before, self.behind) {
+            (Some(before), _) => before..self.value.end,
+            (None, Some(behind)) => self.name_at..behind,
+            (None, None) => self.name_at..self.value.end,
         }
-        found.push(tensor);
-        Ok(())
-    })?;
-    rows.map(|rows| (rows, found)).ok_or(Malformed)
-}
-
-/// `{"name":…,"shape":[rows,…],"datatype":…,"data":[…]}`
-fn tensor(cursor: &mut Cursor<'_>, body: &[u8], key: &mut Parts) -> Result<(usize, Tensor), Malformed> {
-    let (mut shape, mut data) = (None, None);
-    key.add(b"tensor");
-    cursor.object(|cursor, name| {
-        let quoted = &body[name];
-        if is_named(quoted, "shape") {
-            let dimensions = dimensions(cursor, key)?;
-            return set_once(&mut shape, dimensions);
-        }
-        if is_named(quoted, "data") {
-            let elements = elements(cursor)?;
-            key.add(if elements.nested { b"nested" } else { b"flat" });
-            return set_once(&mut data, elements);
-        }
-        let value = cursor.value()?;
-        add_member(key, quoted, &body[value])
-    })?;
-    let (Some(shape), Some(data)) = (shape, data) else { return Err(Malformed) };
-    let per_row = if data.nested { 1 } else { shape.per_row };
-    if data.count == 0 || shape.rows.checked_mul(per_row) != Some(data.count) {
-        return Err(Malformed);
     }
-    Ok((shape.rows, Tensor { dimension: shape.first, data: data.content, per_row }))
-}
-
-struct Shape {
-    first: Range<usize>,
-    rows: usize,
-    per_row: usize,
-}
-
-fn dimensions(cursor: &mut Cursor<'_>, key: &mut Parts) -> Result<Shape, Malformed> {
-    let mut shape: Option<Shape> = None;
-    let mut trailing = Vec::new();
-    cursor.list(|cursor| {
-        let (place, size) = cursor.index()?;
-        if let Some(shape) = &mut shape {
-            shape.per_row = shape.per_row.checked_mul(size).ok_or(Malformed)?;
-            trailing.extend_from_slice(&size.to_ne_bytes());
-        } else {
-            shape = Some(Shape { first: place, rows: size, per_row: 1 });
-        }
-        Ok::<_, Malformed>(())
-    })?;
-    // Names of members are quoted, so this is none.
-    key.add(b"shape");
-    key.add(&trailing);
-    shape.ok_or(Malformed)
-}
-
-struct Elements {
-    content: Range<usize>,
-    count: usize,
-    nested: bool,
-}
-
-fn elements(cursor: &mut Cursor<'_>) -> Result<Elements, Malformed> {
-    let (mut count, mut nested) = (0, false);
-    let content = cursor.list(|cursor| {
-        nested |= count == 0 && cursor.peek() == Some(b'[');
-        count += 1;
-        cursor.value().map(drop)
-    })?;
-    Ok(Elements { content, count, nested })
-}
-
-/// A member that must be the same in all. One that asks for binary data makes the body one that can't be merged.
-fn add_member(key: &mut Parts, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
-    const BINARY: &[u8] = b"binary_data";
-    key.add(name);
-    key.add(value);
-    if value.windows(BINARY.len()).any(|window| window == BINARY) { Err(Malformed) } else { Ok(()) }
-}
-
-/// A second member of the same name would make it a matter of taste which one counts.
-fn set_once<T>(place: &mut Option<T>, value: T) -> Result<(), Malformed> {
-    place.replace(value).map_or(Ok(()), |_| Err(Malformed))
 }
 
 #[cfg(test)]

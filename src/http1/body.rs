@@ -14,7 +14,7 @@
 //!
 //! Not here: sockets, and the decision what a broken body means.
 
-use super::chunk::SizeLine;
+use super::chunk::{SizeLine, write_size};
 use super::{Framing, trailers};
 use crate::config::CHUNK_EXTENSION_BYTES;
 
@@ -107,6 +107,44 @@ impl Body {
             }
             _ => Err(BodyError::Truncated),
         }
+    }
+
+    /// Whether it is a chunked body at its start.
+    pub fn is_chunked(&self) -> bool {
+        self.state == State::Size
+    }
+
+    /// Whether it ends with the connection.
+    pub fn ends_with_input(&self) -> bool {
+        self.state == State::Close
+    }
+
+    /// Puts its framing back around `data`, all that [`Keep::Data`] has kept of a chunked body so far, and keeps it from now
+    /// on. Trailers that have come are discarded, as whoever takes the coding off may do (RFC 9112 §7.1.2).
+    pub fn reframe(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        let end = self.reframe_before(data.len(), out);
+        out.extend_from_slice(data);
+        out.extend_from_slice(end);
+    }
+
+    /// The same for data that are sent from elsewhere: writes what comes before them, and returns what comes behind.
+    pub fn reframe_before(&mut self, data: usize, out: &mut Vec<u8>) -> &'static [u8] {
+        debug_assert!(!matches!(self.state, State::Length(_) | State::Close), "the body is chunked");
+        self.keep = Keep::Framing;
+        let (more, end, end_alone): (u64, &[u8], &[u8]) = match self.state {
+            State::Data(left) => (left, b"", b""),
+            State::DataEnd => (0, b"", b""),
+            State::Trailers => (0, b"\r\n0\r\n", b"0\r\n"),
+            State::Ended => (0, b"\r\n0\r\n\r\n", b"0\r\n\r\n"),
+            State::Size | State::Length(_) | State::Close => (0, b"\r\n", b""),
+        };
+        let size = data as u64 + more;
+        // A chunk of no data would be the last one.
+        if size == 0 {
+            return end_alone;
+        }
+        write_size(out, size);
+        end
     }
 
     /// Uses up as much of `buf` as it can, and moves what goes on to the front.
@@ -242,6 +280,24 @@ mod tests {
 
     fn chunked(raw: &str, keep: Keep) -> Result<(Vec<u8>, Vec<u8>, bool), BodyError> {
         everywhere(Framing::Chunked, keep, raw.as_bytes())
+    }
+
+    #[test]
+    fn a_body_is_framed_again_wherever_it_was_left() {
+        let raw = b"5\r\nhello\r\n6;x=1\r\n world\r\n0\r\nX-A: 1\r\n\r\n";
+        for at in 0..=raw.len() {
+            let mut body = Body::new(Framing::Chunked, Keep::Data);
+            let (mut pending, mut out) = (raw[..at].to_vec(), Vec::new());
+            let step = body.advance(&mut pending).unwrap();
+            body.reframe(&pending[..step.kept], &mut out);
+            let mut rest = [&pending[step.consumed..], &raw[at..]].concat();
+            let step = body.advance(&mut rest).unwrap();
+            out.extend_from_slice(&rest[..step.kept]);
+            let trailer: &[u8] = if at == raw.len() { b"\r\n" } else { b"X-A: 1\r\n\r\n" };
+            assert!(body.has_ended() && out.ends_with(&[b"0\r\n", trailer].concat()), "{at} {out:?}");
+            let (data, left, ended) = relay(Framing::Chunked, Keep::Data, &[&out]).unwrap();
+            assert_eq!((&data[..], left.len(), ended), (&b"hello world"[..], 0, true), "{at}");
+        }
     }
 
     #[test]

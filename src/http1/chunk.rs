@@ -2,6 +2,8 @@
 //!
 //! Not here: what follows the line ([`super::body`]).
 
+use std::io::Write as _;
+
 use super::body::BodyError;
 use crate::config::CHUNK_LINE_BYTES;
 
@@ -11,6 +13,12 @@ pub const CHUNK_HEADROOM: usize = 18;
 pub const CHUNK_TAILROOM: usize = 2;
 /// The last chunk, without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends the line before a chunk of so many bytes.
+pub fn write_size(out: &mut Vec<u8>, size: u64) {
+    // A Vec takes every byte, so this can't fail.
+    let _ = write!(out, "{size:x}\r\n");
+}
 
 /// `chunk-size [ chunk-ext ] CRLF`.
 pub(super) struct SizeLine {

@@ -65,6 +65,23 @@ impl Held {
         self.bytes
     }
 
+    /// Begins to hold more of the same budget; nothing yet.
+    pub(crate) fn beside(&self) -> Self {
+        self.budget.hold()
+    }
+
+    /// Whether there is room for another eighth of the budget.
+    pub(crate) fn has_room(&self) -> bool {
+        self.budget.bytes() <= self.budget.most / 8 * 7
+    }
+
+    /// Gives back what is more than so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.budget.bytes.fetch_sub(more, Ordering::Relaxed);
+        self.bytes -= more;
+    }
+
     /// Holds nothing any more.
     pub(crate) fn give_back(&mut self) {
         self.budget.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
@@ -91,6 +108,11 @@ mod tests {
         assert!(other.grow(99) && !one.grow(1));
         drop(other);
         assert_eq!(budget.bytes(), 0);
+        assert!(one.grow(10));
+        one.shrink_to(11);
+        one.shrink_to(4);
+        assert_eq!((one.bytes(), budget.bytes()), (4, 4));
+        one.give_back();
         one.take(101);
         assert!(budget.bytes() == 101 && !budget.hold().grow(1));
         drop(one);

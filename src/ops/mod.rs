@@ -12,5 +12,6 @@ pub(crate) mod page;
 pub(crate) mod probe;
 pub(crate) mod random;
 pub(crate) mod retry_after;
+pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod tls;

@@ -50,6 +50,7 @@ impl Plane {
             _ => 0,
         };
         self.end_request(key, status);
+        self.connections[key].owes = None;
         // Half a response is no event.
         self.connections[key].tap = None;
     }
@@ -132,7 +133,6 @@ fn level_of(reason: Reason) -> Level {
         Reason::BadRequest | Reason::TooLarge | Reason::Unsupported | Reason::SlowClient => Level::Info,
         Reason::TooManyConnections
         | Reason::OutOfDescriptors
-        | Reason::OutOfThreads
         | Reason::BatchQueueFull
         | Reason::BatchBytesFull
         | Reason::BatchLate => Level::Warn,

@@ -9,7 +9,7 @@ use super::headers::Peer;
 use super::plane::{Plane, Source};
 use super::socket::{Socket, Stream};
 use super::waiting::deadline;
-use crate::config::OPERATOR_CONNECTIONS;
+use crate::config::{EVICTION_AFTER, EVICTION_LOOKS, OPERATOR_CONNECTIONS};
 
 /// A connection that was just accepted.
 #[derive(Debug)]
@@ -22,10 +22,32 @@ pub(crate) struct Newcomer {
 }
 
 impl Plane {
-    /// Closes connections that have been idle longest until there is room. `false`: none is idle.
-    pub(super) fn make_room(&mut self) -> bool {
+    /// The connection that has been kept longest for its next request.
+    pub(super) fn longest_idle(&self) -> Option<usize> {
+        self.deadlines.oldest(deadline::KEEP_ALIVE)
+    }
+
+    /// The connection that has been silent longest: a tunnel that the server has not sent a byte through, or else one without
+    /// a first byte, which is no more on its way.
+    fn longest_silent(&self) -> Option<usize> {
+        let has_sent_nothing = |key: &usize| {
+            let connection = &self.connections[*key];
+            let since = self.deadlines.armed_at(*key);
+            matches!(connection.phase, Phase::Idle)
+                && connection.input.is_empty()
+                && connection.role == Role::Traffic
+                && since.is_some_and(|since| self.now.saturating_duration_since(since) >= EVICTION_AFTER)
+        };
+        let unused = || self.deadlines.first_in(deadline::HEAD, EVICTION_LOOKS).find(has_sent_nothing);
+        self.deadlines.oldest(deadline::SILENT).or_else(unused)
+    }
+
+    /// Closes connections that have been idle longest until there is room; `silent`: those that are just silent, as no worker
+    /// has an idle one. `false`: there is none.
+    pub(super) fn make_room(&mut self, silent: bool) -> bool {
         while self.loads.is_over() {
-            let Some(idle) = self.deadlines.oldest(deadline::KEEP_ALIVE) else { return false };
+            let idle = if silent { self.longest_silent() } else { self.longest_idle() };
+            let Some(idle) = idle else { return false };
             self.close(idle);
             self.note_eviction();
         }
@@ -64,6 +86,7 @@ impl Plane {
                     upstream: None,
                     began: None,
                     held: None,
+                    owes: None,
                     tap: None,
                     has_waited: false,
                     moved: 0,

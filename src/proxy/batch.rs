@@ -10,23 +10,25 @@
 //! Not here: what of a request is kept ([`super::collect`]), and everything between hand-over and answer
 //! ([`crate::batcher`]).
 
-use super::batch_heads;
-use super::buffer::{Buffers, READ_AT};
-use super::collect::{Collected, Collecting, Uncollected};
-use super::connection::{Batched, Closing, Phase};
-use super::exchange::Exchange;
+use super::batch_heads::{self, StreamedFraming};
+use super::buffer::{Buffers, LargeBody, READ_AT, Source};
+use super::collect::{Collected, Collecting, Passing, Progress};
+use super::connection::{Batched, Closing, Holds, Owed, Phase};
+use super::exchange::{ClientCloses, Exchange, Outcome, ServerCloses};
 use super::fault::Fault;
 use super::headers::{Connection as Field, Parked};
 use super::metrics::{Blame, Reason, UpstreamError};
 use super::plane::{Flow, Plane, SendFrom};
-use super::relay::TURN_READS;
 use super::socket::Received;
-use crate::batcher::answer::{Answer, Failure};
+use crate::batcher::answer::{Answer, Failure, Response};
 use crate::batcher::batch::Ticket;
 use crate::batcher::request::{Arrival, Unfit};
+use crate::batcher::streamed::{Rest, Streamed};
 use crate::batcher::v1::BadRequest;
 use crate::config::POOL_BYTES;
+use crate::http1::Version;
 use crate::http1::body::BodyError;
+use crate::http1::chunk::write_size;
 use crate::http1::head::{self, Parsed, Slots};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -35,24 +37,17 @@ impl Plane {
     /// Begins to collect a request whose head has come.
     pub(super) fn collect(&mut self, key: usize, mut collecting: Box<Collecting>, body_at: usize, end: usize) -> Flow {
         self.begin_request(key);
-        self.buffers.out.clear();
         // Also when the body is there already, as the Go agent does.
         if collecting.expects_continue {
+            self.buffers.out.clear();
             self.buffers.out.extend_from_slice(CONTINUE);
+            collecting.continued();
+            if Self::send_to_client(&mut self.connections[key], &mut self.buffers, &self.setup, SendFrom::Out).is_err()
+            {
+                return Flow::Close;
+            }
         }
-        if Self::send_to_client(&mut self.connections[key], &mut self.buffers, &self.setup, SendFrom::Out).is_err() {
-            return Flow::Close;
-        }
-        let Buffers { read, pool, .. } = &mut self.buffers;
-        match collecting.take(&mut read[body_at..end]) {
-            Ok(consumed) => pool.keep(&mut self.connections[key].input, &read[body_at + consumed..end]),
-            Err(why) => return self.refuse_body(key, why, collecting.parked),
-        }
-        if collecting.is_whole() {
-            return self.submit(key, *collecting);
-        }
-        self.connections[key].phase = Phase::Collecting(collecting);
-        Flow::Next
+        self.take_in(key, collecting, body_at, end)
     }
 
     /// Collects more of the body.
@@ -60,64 +55,81 @@ impl Plane {
         if self.flush_client(key).is_err() {
             return Flow::Close;
         }
-        for _ in 0..TURN_READS {
+        while self.may_move(COLLECT_COST) {
             if !self.connections[key].socket.is_readable() {
                 return Flow::Wait;
             }
             let (end, received) = self.read_client(key);
-            let connection = &mut self.connections[key];
-            let Phase::Collecting(collecting) = &mut connection.phase else { return Flow::Next };
-            let parked = collecting.parked;
+            let phase = std::mem::replace(&mut self.connections[key].phase, Phase::Idle);
+            let Phase::Collecting(collecting) = phase else { return Flow::Close };
             match received {
                 Received::Bytes(_) | Received::Nothing => {}
-                Received::End => return self.refuse_body(key, Uncollected::Body(BodyError::Truncated), parked),
+                Received::End => return self.refuse_body(key, BodyError::Truncated, collecting.parked),
                 Received::Broken(_) => return Flow::Close,
             }
-            let Buffers { read, pool, .. } = &mut self.buffers;
-            match collecting.take(&mut read[READ_AT..end]) {
-                Ok(consumed) => pool.keep(&mut connection.input, &read[READ_AT + consumed..end]),
-                Err(why) => return self.refuse_body(key, why, parked),
-            }
-            if collecting.is_whole() {
-                let Phase::Collecting(collecting) = std::mem::replace(&mut connection.phase, Phase::Idle) else {
-                    return Flow::Close;
-                };
-                return self.submit(key, *collecting);
+            match self.take_in(key, collecting, READ_AT, end) {
+                Flow::Next if matches!(self.connections[key].phase, Phase::Collecting(_)) => {}
+                flow => return flow,
             }
         }
         Flow::Yield
     }
 
-    /// Hands a whole request over.
-    fn submit(&mut self, key: usize, collecting: Collecting) -> Flow {
+    /// Takes the bytes at `at..end` of what was read.
+    fn take_in(&mut self, key: usize, mut collecting: Box<Collecting>, at: usize, end: usize) -> Flow {
         let parked = collecting.parked;
-        let Collected { head, key: of_batch, body, held, fit, raw } = match collecting.finish() {
-            Ok(collected) => collected,
-            Err(why) => return self.refuse_body(key, why, parked),
-        };
-        if let Some(tap) = &mut self.connections[key].tap
-            && fit != Err(Unfit::Passes)
-        {
-            tap.whole_request(&body, self.setup.logger.as_ref());
+        let Buffers { read, pool, .. } = &mut self.buffers;
+        match collecting.take(&mut read[at..end]) {
+            Ok(consumed) => pool.keep(&mut self.connections[key].input, &read[at + consumed..end]),
+            Err(error) => return self.refuse_body(key, error, parked),
         }
-        let payload = match fit {
-            Ok(payload) => payload,
-            Err(Unfit::Bad(why)) => return self.answer_batched(key, parked, &Answer::Failed(Failure::Bad(why))),
-            Err(Unfit::Passes) => {
-                self.connections[key].held = Some(Box::new(held));
-                return self.pass_collected(key, &raw.0, raw.1);
+        let mut progress = collecting.progress();
+        if progress == Progress::NoRoom && self.relieve(Holds::Request) {
+            progress = collecting.progress();
+        }
+        match progress {
+            Progress::More => {
+                self.connections[key].phase = Phase::Collecting(collecting);
+                Flow::Next
+            }
+            Progress::Whole => self.submit(key, collecting),
+            Progress::Passes => self.pass_collected(key, collecting),
+            Progress::NoRoom => {
+                let parked = Parked { keeps: false, ..parked };
+                self.answer_batched(key, parked, Answer::Failed(Failure::BodiesFull))
+            }
+        }
+    }
+
+    /// Hands a whole request over.
+    fn submit(&mut self, key: usize, collecting: Box<Collecting>) -> Flow {
+        let parked = collecting.parked;
+        let Some(batcher) = &self.setup.batcher else { return Flow::Close };
+        let logger = self.setup.logger.as_ref();
+        let tap = &mut self.connections[key].tap;
+        let Collected { head, key: mut of_batch, body, payload, held } = match collecting.finish(batcher.cap()) {
+            Ok(collected) => collected,
+            Err((Unfit::Passes, collecting)) => return self.pass_collected(key, collecting),
+            Err((Unfit::Bad(why), collecting)) => {
+                tap.iter_mut().for_each(|tap| tap.whole_request(collecting.bytes(), logger));
+                return self.answer_batched(key, parked, Answer::Failed(Failure::Bad(why)));
             }
         };
+        tap.iter_mut().for_each(|tap| tap.whole_request(&body, logger));
         self.serial += 1;
         let ticket = Ticket { worker: self.setup.worker, key, serial: self.serial };
-        let Some(batcher) = &self.setup.batcher else { return Flow::Close };
-        let arrival = Arrival { key: of_batch, head, body, payload, held, came: self.now };
+        if payload.is_alone() {
+            of_batch.add_all([ticket.worker, ticket.key].iter().map(|part| part.to_le_bytes()));
+            of_batch.add(&ticket.serial.to_le_bytes());
+        }
+        let arrival = Arrival { key: of_batch.finish(), head, body, payload, held, came: self.now };
         match batcher.submit(ticket, arrival) {
             Ok(request) => {
                 self.connections[key].phase = Phase::Batched(Batched { parked, request });
+                self.has_submitted = true;
                 Flow::Next
             }
-            Err(failure) => self.answer_batched(key, parked, &Answer::Failed(failure)),
+            Err(failure) => self.answer_batched(key, parked, Answer::Failed(failure)),
         }
     }
 
@@ -127,82 +139,182 @@ impl Plane {
     }
 
     /// An answer has come, if the request that it is for still waits.
-    pub(super) fn on_answer(&mut self, key: usize, serial: u64, answer: &Answer) {
+    pub(super) fn on_answer(&mut self, key: usize, serial: u64, answer: Answer) {
         let Some(Phase::Batched(batched)) = self.connections.get(key).map(|connection| &connection.phase) else {
             return;
         };
         if batched.request.ticket.serial == serial {
             let parked = batched.parked;
-            let flow = self.answer_batched(key, parked, answer);
+            let flow = match answer {
+                Answer::Streamed(streamed) => self.stream_answer(key, parked, *streamed),
+                answer => self.answer_batched(key, parked, answer),
+            };
             self.follow(key, flow);
         }
     }
 
-    fn answer_batched(&mut self, key: usize, parked: Parked, answer: &Answer) -> Flow {
-        match answer {
+    fn answer_batched(&mut self, key: usize, parked: Parked, answer: Answer) -> Flow {
+        match &answer {
             Answer::Failed(failure) => self.note_failure(blame(failure), failure),
             _ => self.note_recovery(),
         }
-        self.end_request(key, answer.status());
+        let status = answer.status();
         let keeps = parked.keeps && !self.is_finishing();
         let out = &mut self.buffers.out;
         out.clear();
-        batch_heads::write_answer(out, answer, parked.version, Field::of_client(keeps, parked.version));
-        self.send_answer(key, keeps)
+        let body = batch_heads::write_answer(out, answer, parked.version, Field::of_client(keeps, parked.version));
+        self.connections[key].owes =
+            Some(Owed { status, since: self.now, bytes: body.as_ref().map_or(0, LargeBody::len) });
+        let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
+        self.shrink_out();
+        if let (Some(body), true) = (body, flow != Flow::Close) {
+            self.keep_body(key, body);
+        }
+        match flow {
+            Flow::Close => flow,
+            _ if self.flush_client(key).is_err() => Flow::Close,
+            flow => flow,
+        }
     }
 
-    fn send_answer(&mut self, key: usize, keeps: bool) -> Flow {
-        let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
-        self.end_tap(key);
-        self.shrink_out();
-        let (Some(connection), Some(batcher)) = (self.connections.get_mut(key), &self.setup.batcher) else {
-            return flow;
+    /// Sends a large body behind its head.
+    fn keep_body(&mut self, key: usize, body: LargeBody) {
+        let connection = &mut self.connections[key];
+        if let Some(tap) = &mut connection.tap {
+            tap.sent(body.rest(), self.setup.logger.as_ref());
+            tap.sent(body.end(), self.setup.logger.as_ref());
+        }
+        connection.unsent.keep_body(body);
+    }
+
+    /// An answer that is too large to be held goes on as the server sends it (SPEC B10, P2).
+    fn stream_answer(&mut self, key: usize, parked: Parked, streamed: Streamed) -> Flow {
+        self.note_recovery();
+        let Streamed { response, connection: rest } = streamed;
+        let Rest { stream, input, mut body, length, keeps: server_keeps } = rest;
+        let upstream = match self.adopt_upstream(stream, input) {
+            Ok(upstream) => upstream,
+            Err(fault) => {
+                self.note_fault(fault);
+                return self.answer_batched(key, Parked { keeps: false, ..parked }, Answer::Failed(Failure::Exhausted));
+            }
         };
-        let mut held = batcher.hold();
-        if !held.grow(connection.unsent.rest().len()) {
-            // There is no room for what it does not take, and what it has taken must not look complete.
-            connection.socket.reset_on_close();
+        let is_chunked = length.is_none() && !body.ends_with_input();
+        let (framing, chunks) = match (length, parked.version) {
+            (Some(length), _) => (StreamedFraming::Length(length), false),
+            (None, Version::Http10) => (StreamedFraming::Close, false),
+            (None, Version::Http11) => (StreamedFraming::Chunked, !is_chunked),
+        };
+        let keeps = parked.keeps && !self.is_finishing() && framing != StreamedFraming::Close;
+        let out = &mut self.buffers.out;
+        out.clear();
+        batch_heads::write_streamed(out, &response, framing, parked.version, Field::of_client(keeps, parked.version));
+        let Response { body: data, status, held, .. } = response;
+        // What came so far is one chunk, and the server's framing goes on behind it.
+        let end: &[u8] = match framing {
+            StreamedFraming::Chunked if is_chunked => body.reframe_before(data.len(), out),
+            StreamedFraming::Chunked if !data.is_empty() => {
+                write_size(out, data.len() as u64);
+                b"\r\n"
+            }
+            _ => b"",
+        };
+        let ends = Outcome {
+            client_closes: (!keeps).then_some(ClientCloses::Asked),
+            server_closes: (!server_keeps).then_some(ServerCloses::Said),
+        };
+        let exchange = Exchange::streamed(parked.version, status, body, chunks, ends);
+        self.upstreams[upstream].owner = Some(key);
+        let connection = &mut self.connections[key];
+        connection.upstream = Some(upstream);
+        connection.phase = Phase::Exchange(exchange);
+        if Self::send_to_client(connection, &mut self.buffers, &self.setup, SendFrom::Out).is_err() {
             return Flow::Close;
         }
-        connection.held = (!connection.unsent.is_empty()).then(|| Box::new(held));
-        flow
+        if !data.is_empty() {
+            let range = 0..data.len();
+            self.keep_body(key, LargeBody::new(Source::Own { bytes: data, _held: held }, range, end));
+        }
+        Flow::Next
     }
 
     /// Answers a request whose body is not read on; what follows can't be told apart.
-    fn refuse_body(&mut self, key: usize, why: Uncollected, parked: Parked) -> Flow {
-        let failure = match why {
-            Uncollected::Body(error @ BodyError::TooLarge(_)) => return self.refuse(key, Fault::RequestBody(error)),
-            Uncollected::Body(_) => Failure::Bad(BadRequest::Unreadable),
-            Uncollected::NoRoom => Failure::BodiesFull,
-        };
-        self.answer_batched(key, Parked { keeps: false, ..parked }, &Answer::Failed(failure))
+    fn refuse_body(&mut self, key: usize, error: BodyError, parked: Parked) -> Flow {
+        if let BodyError::TooLarge(_) = error {
+            return self.refuse(key, Fault::RequestBody(error));
+        }
+        let parked = Parked { keeps: false, ..parked };
+        self.answer_batched(key, parked, Answer::Failed(Failure::Bad(BadRequest::Unreadable)))
     }
 
-    /// Sends a request on that was collected and is not to be batched.
-    fn pass_collected(&mut self, key: usize, raw_head: &[u8], mut body: Vec<u8>) -> Flow {
+    /// Sends a request on that is not to be batched, as far as it has come.
+    pub(super) fn pass_collected(&mut self, key: usize, collecting: Box<Collecting>) -> Flow {
+        let Passing { raw_head, body, bytes, held } = collecting.into_passing();
         let mut slots = Slots::new();
         // It was parsed when it came, so this can't fail.
-        let Ok(Parsed::Complete(head)) = head::request(raw_head, &mut slots) else { return Flow::Close };
+        let Ok(Parsed::Complete(head)) = head::request(&raw_head, &mut slots) else { return Flow::Close };
         let connection = &mut self.connections[key];
         let out = &mut self.buffers.out;
         out.clear();
         let mut exchange = Exchange::open(&head, &connection.peer, self.setup.authority.as_bytes(), out);
-        match exchange.request(&mut body) {
-            Ok(step) => body.truncate(step.kept),
-            Err(fault) => return self.refuse(key, fault),
-        }
-        out.extend_from_slice(&body);
+        let body_at = out.len();
+        exchange.resume(body, &bytes, out);
         let has_request = exchange.has_request();
+        if let Some(tap) = &mut connection.tap {
+            tap.request(&out[body_at..], has_request, self.setup.logger.as_ref());
+        }
+        connection.held = Some(Box::new(held));
         connection.phase = Phase::Exchange(exchange);
         let sent = self.dispatch(key);
-        if let Some(tap) = &mut self.connections[key].tap {
-            tap.request(&body, has_request, self.setup.logger.as_ref());
-        }
         self.shrink_out();
+        self.forget_taken(key);
         match sent {
             Ok(()) => Flow::Next,
             Err(fault) => self.fail(key, fault),
         }
+    }
+
+    /// What the server has taken of a collected request counts no longer.
+    pub(super) fn forget_taken(&mut self, key: usize) {
+        let connection = &mut self.connections[key];
+        if let (Some(upstream), Some(held)) = (connection.upstream, &mut connection.held) {
+            match self.upstreams[upstream].unsent.len() {
+                0 => connection.held = None,
+                left => held.shrink_to(left),
+            }
+        }
+    }
+
+    /// Makes room in the batcher's budget: of the clients that hold some of it for a while the slowest makes way, whose
+    /// request goes on as it comes, or whose answer is cut (SPEC B10). Once in a wake-up, as it looks at every connection.
+    pub(super) fn relieve(&mut self, holds: Holds) -> bool {
+        if self.relieved == Some(self.now) {
+            return false;
+        }
+        self.relieved = Some(self.now);
+        let paces =
+            self.connections.iter().filter_map(|(key, connection)| Some((connection.pace(holds, self.now)?, key)));
+        let Some((_, slowest)) = paces.min() else { return false };
+        let connection = &mut self.connections[slowest];
+        let flow = match std::mem::replace(&mut connection.phase, Phase::Idle) {
+            Phase::Collecting(collecting) => self.pass_collected(slowest, collecting),
+            phase => {
+                connection.phase = phase;
+                // What it did not take must not look complete.
+                connection.socket.reset_on_close();
+                self.note_failure(
+                    Blame::Rejected(Reason::SlowClient),
+                    &"a client took its answer too slowly while others needed the room",
+                );
+                Flow::Close
+            }
+        };
+        match flow {
+            Flow::Close => self.close(slowest),
+            // Not at once: its turn comes, this one is another's.
+            _ => self.queue(slowest),
+        }
+        true
     }
 
     /// A large body must not stay behind.
@@ -213,6 +325,9 @@ impl Plane {
     }
 }
 
+/// What one read costs of a turn while its bytes are scanned, in reads of bytes that only pass.
+const COLLECT_COST: usize = 4;
+
 /// Whose fault it is that a batched request has no answer of the server's.
 fn blame(failure: &Failure) -> Blame {
     match failure {
@@ -221,14 +336,15 @@ fn blame(failure: &Failure) -> Blame {
         Failure::QueueFull => Blame::Rejected(Reason::BatchQueueFull),
         Failure::BodiesFull => Blame::Rejected(Reason::BatchBytesFull),
         Failure::Late => Blame::Rejected(Reason::BatchLate),
-        Failure::NoThread => Blame::Rejected(Reason::OutOfThreads),
         Failure::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
         Failure::Connect(_) => Blame::Upstream(UpstreamError::Connect),
         Failure::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
         Failure::Timeout => Blame::Upstream(UpstreamError::Timeout),
         Failure::Broken(_) => Blame::Upstream(UpstreamError::Closed),
         Failure::Truncated => Blame::Upstream(UpstreamError::Truncated),
-        Failure::Garbage(_) | Failure::Coded | Failure::Lengths { .. } => Blame::Upstream(UpstreamError::BadResponse),
+        Failure::Garbage(_) | Failure::Coded | Failure::Lengths { .. } | Failure::PartsTooLarge => {
+            Blame::Upstream(UpstreamError::BadResponse)
+        }
         Failure::Internal => Blame::Agent,
     }
 }

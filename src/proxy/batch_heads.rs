@@ -2,12 +2,16 @@
 //!
 //! Not here: which fields a batch of several keeps ([`crate::batcher`]).
 
+use std::ops::Range;
+
+use super::buffer::{LargeBody, Source};
 use super::headers::{
     self, Connection, Peer, reason, target_authority, write_connection, write_field, write_forwarded,
     write_forwarded_for, write_number, write_status, write_target,
 };
 use crate::batcher::answer::{Answer, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
 use crate::batcher::request::Head;
+use crate::config::BATCH_COPY_BYTES;
 use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::RequestHead;
@@ -45,65 +49,112 @@ pub(super) fn of_request(head: &RequestHead<'_, '_>, peer: &Peer, authority: &[u
     Head { text, fields_at }
 }
 
-/// Appends a client's answer, head and body.
-pub(super) fn write_answer(out: &mut Vec<u8>, answer: &Answer, version: Version, connection: Connection) {
+/// Appends a client's answer, head and body, to `out`; a large body is returned instead, to be sent from where it lies.
+pub(super) fn write_answer(
+    out: &mut Vec<u8>,
+    answer: Answer,
+    version: Version,
+    connection: Connection,
+) -> Option<LargeBody> {
     match answer {
         Answer::Predictions { response, range } => {
-            let parts =
-                [V1_BEFORE_ID, &response.batch_id, V1_BEFORE_PREDICTIONS, &response.body[range.clone()], V1_END];
-            write_response(out, response, JSON, &parts, version, connection);
+            let start = [V1_BEFORE_ID, &response.batch_id, V1_BEFORE_PREDICTIONS];
+            let length = start.iter().map(|part| part.len()).sum::<usize>() + range.len() + V1_END.len();
+            write_head(out, &response, JSON, Some(length), version, connection);
+            start.iter().for_each(|part| out.extend_from_slice(part));
+            write_body(out, Source::Shared(response), range, V1_END)
         }
         Answer::Whole(response) => {
-            write_response(out, response, &response.fields_of_body, &[&response.body], version, connection);
+            // Neither has a body, and so no length of one (RFC 9110 §8.6).
+            let range = 0..if matches!(response.status, 204 | 304) { 0 } else { response.body.len() };
+            let length = (!matches!(response.status, 204 | 304)).then_some(range.len());
+            write_head(out, &response, &response.fields_of_body, length, version, connection);
+            write_body(out, Source::Shared(response), range, b"")
         }
-        Answer::Rebuilt { response, body } => write_response(out, response, JSON, &[body], version, connection),
+        Answer::Rebuilt { response, body, held } => {
+            write_head(out, &response, JSON, Some(body.len()), version, connection);
+            let range = 0..body.len();
+            write_body(out, Source::Own { bytes: body, _held: held }, range, b"")
+        }
+        // It is relayed, not written.
+        Answer::Streamed(_) => None,
         Answer::Failed(failure) if failure.is_json() => {
             // The text has no character that JSON escapes.
             let text = format!("{{\"error\":\"{failure}\"}}");
-            let message = Message { status: failure.status(), fields: [JSON, b""], body: &[text.as_bytes()] };
-            write(out, &message, version, connection);
+            let media = "application/json";
+            let answer = headers::Answer { media, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
+            headers::write_answer(out, answer, version, connection, false);
+            None
         }
         Answer::Failed(failure) => {
             let fields = if failure.status() == 503 { headers::COME_AGAIN } else { &[] };
             let text = format!("{failure}\n");
             let answer = headers::Answer { fields, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
             headers::write_answer(out, answer, version, connection, false);
+            None
         }
     }
 }
 
-/// An answer in its parts.
-struct Message<'m> {
-    status: u16,
-    fields: [&'m [u8]; 2],
-    body: &'m [&'m [u8]],
-}
-
-fn write_response(
+/// Appends the head of a response that is streamed: its framing is written by the caller.
+pub(super) fn write_streamed(
     out: &mut Vec<u8>,
     response: &Response,
-    fields_of_body: &[u8],
-    body: &[&[u8]],
+    framing: StreamedFraming,
     version: Version,
     connection: Connection,
 ) {
-    let message = Message { status: response.status, fields: [fields_of_body, &response.fields], body };
-    write(out, &message, version, connection);
-}
-
-fn write(out: &mut Vec<u8>, message: &Message<'_>, version: Version, connection: Connection) {
-    write_status(out, version, message.status);
-    out.extend_from_slice(reason(message.status).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    message.fields.iter().for_each(|lines| out.extend_from_slice(lines));
-    // Neither has a body, and so no length of one (RFC 9110 §8.6).
-    let has_body = !matches!(message.status, 204 | 304);
-    if has_body {
-        write_number(out, "Content-Length", message.body.iter().map(|part| part.len() as u64).sum());
+    write_lines(out, response, &response.fields_of_body, version);
+    match framing {
+        StreamedFraming::Length(length) => write_number(out, "Content-Length", length),
+        StreamedFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        StreamedFraming::Close => {}
     }
     write_connection(out, connection);
     out.extend_from_slice(b"\r\n");
-    if has_body {
-        message.body.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// How a client sees the end of a body that is streamed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StreamedFraming {
+    /// By its length.
+    Length(u64),
+    /// By its last chunk.
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    response: &Response,
+    fields_of_body: &[u8],
+    length: Option<usize>,
+    version: Version,
+    connection: Connection,
+) {
+    write_lines(out, response, fields_of_body, version);
+    if let Some(length) = length {
+        write_number(out, "Content-Length", length as u64);
     }
+    write_connection(out, connection);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_lines(out: &mut Vec<u8>, response: &Response, fields_of_body: &[u8], version: Version) {
+    write_status(out, version, response.status);
+    out.extend_from_slice(reason(response.status).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(fields_of_body);
+    out.extend_from_slice(&response.fields);
+}
+
+fn write_body(out: &mut Vec<u8>, source: Source, range: Range<usize>, end: &'static [u8]) -> Option<LargeBody> {
+    let body = LargeBody::new(source, range, end);
+    if body.len() > BATCH_COPY_BYTES {
+        return Some(body);
+    }
+    out.extend_from_slice(body.rest());
+    out.extend_from_slice(body.end());
+    None
 }

@@ -5,8 +5,13 @@
 //!
 //! Not here: sockets.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::batcher::answer::Response;
 use crate::config::{POOL_BYTES, READ_BYTES};
 use crate::http1::chunk::{CHUNK_HEADROOM, CHUNK_TAILROOM};
+use crate::ops::budget::Held;
 
 /// One worker's buffers.
 #[derive(Debug)]
@@ -72,40 +77,131 @@ impl Pool {
     }
 }
 
-/// Bytes that a socket would not take yet.
+/// Bytes that a socket would not take yet: some that were copied, then, perhaps, a body that is sent from where it lies.
 #[derive(Debug, Default)]
 pub(crate) struct Unsent {
     bytes: Vec<u8>,
     sent: usize,
+    /// INVARIANT: nothing is appended to `bytes` while there is one.
+    body: Option<Box<LargeBody>>,
+}
+
+/// The body of an answer that is too large to be copied, and the few bytes behind it.
+#[derive(Debug)]
+pub(crate) struct LargeBody {
+    source: Source,
+    /// What is still to be sent of it.
+    range: Range<usize>,
+    /// What ends it.
+    end: &'static [u8],
+}
+
+/// Whose bytes they are.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A response's that the members of a batch share. The last of them gives it back.
+    Shared(Arc<Response>),
+    /// The connection's own, which count until they are sent.
+    Own {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// What counts them.
+        _held: Held,
+    },
+}
+
+impl LargeBody {
+    pub(crate) fn new(source: Source, range: Range<usize>, end: &'static [u8]) -> Self {
+        Self { source, range, end }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.source {
+            Source::Shared(response) => &response.body,
+            Source::Own { bytes, .. } => bytes,
+        }
+    }
+
+    /// What is to be sent next.
+    pub(crate) fn rest(&self) -> &[u8] {
+        if self.range.is_empty() { self.end } else { &self.bytes()[self.range.clone()] }
+    }
+
+    /// What comes behind [`Self::rest`].
+    pub(crate) fn end(&self) -> &[u8] {
+        if self.range.is_empty() { b"" } else { self.end }
+    }
+
+    fn advance(&mut self, sent: usize) {
+        if self.range.is_empty() {
+            self.end = &self.end[sent..];
+        } else {
+            self.range.start += sent;
+        }
+    }
+
+    /// Bytes still to be sent.
+    pub(crate) fn len(&self) -> usize {
+        self.range.len() + self.end.len()
+    }
 }
 
 impl Unsent {
     /// Whether everything has gone out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.body.is_none()
     }
 
     /// What is to be sent next.
     pub(crate) fn rest(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        match &self.body {
+            Some(body) if self.bytes.is_empty() => body.rest(),
+            _ => &self.bytes[self.sent..],
+        }
     }
 
     /// Appends bytes that have to wait.
     pub(crate) fn keep(&mut self, bytes: &[u8], pool: &mut Pool) {
+        debug_assert!(bytes.is_empty() || self.body.is_none(), "nothing follows a large body");
         pool.keep(&mut self.bytes, bytes);
+    }
+
+    /// Sends a body behind what waits.
+    pub(crate) fn keep_body(&mut self, body: LargeBody) {
+        debug_assert!(self.body.is_none() && body.len() > 0, "nothing follows a large body");
+        self.body = Some(Box::new(body));
+    }
+
+    /// Bytes of the large body that wait.
+    pub(crate) fn large(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.len())
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.sent + self.large()
     }
 
     /// The socket took so many bytes.
     pub(crate) fn advance(&mut self, sent: usize, pool: &mut Pool) {
+        if self.bytes.is_empty() {
+            if let Some(body) = &mut self.body {
+                body.advance(sent);
+            }
+            self.body.take_if(|body| body.len() == 0);
+            return;
+        }
         self.sent += sent;
         if self.sent == self.bytes.len() {
-            self.clear(pool);
+            self.sent = 0;
+            pool.put(&mut self.bytes);
         }
     }
 
     /// Gives up what is left.
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
         self.sent = 0;
+        self.body = None;
         pool.put(&mut self.bytes);
     }
 }
@@ -124,6 +220,21 @@ mod tests {
         assert_eq!((kept.capacity(), pool.bytes > 0), (0, true));
         pool.keep(&mut kept, b"x");
         assert_eq!((kept.as_ptr(), &kept[..], pool.bytes), (at, &b"x"[..], 0));
+    }
+
+    #[test]
+    fn a_large_body_is_sent_behind_what_waits_from_where_it_lies() {
+        let (mut pool, mut unsent, mut sent) = (Pool::default(), Unsent::default(), Vec::new());
+        unsent.keep(b"head", &mut pool);
+        let source = Source::Own { bytes: b"a body".to_vec(), _held: crate::ops::budget::Budget::new(1).hold() };
+        unsent.keep_body(LargeBody::new(source, 2..6, b"!?"));
+        assert_eq!(unsent.large(), 6);
+        while !unsent.is_empty() {
+            let step = unsent.rest().len().min(3);
+            sent.extend_from_slice(&unsent.rest()[..step]);
+            unsent.advance(step, &mut pool);
+        }
+        assert_eq!((&sent[..], unsent.rest()), (&b"headbody!?"[..], &b""[..]));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::connection::{Closing, Phase};
 use super::fault::Fault;
 use super::headers::{self, Connection};
 use super::plane::{Flow, Plane, SendFrom};
-use super::relay::TURN_READS;
 use super::socket::{Received, Stream};
 use super::waiting::deadline;
 use crate::http1::Version;
@@ -47,9 +46,9 @@ impl Plane {
 
     /// Throws away what a closing client sends.
     fn discard(&mut self, key: usize) -> Flow {
-        let connection = &mut self.connections[key];
         // One turn's worth: a client that sends without end is cut by the deadline, not served by it.
-        for _ in 0..TURN_READS {
+        while self.may_move(1) {
+            let connection = &mut self.connections[key];
             if !connection.socket.is_readable() {
                 return Flow::Wait;
             }

@@ -1,12 +1,12 @@
-//! A request that is to be batched, while its body comes: pure, bytes go in (SPEC B1).
+//! A request that is to be batched, while its body comes: pure, bytes go in (SPEC B1, B13).
 //!
-//! Not here: the connection it comes over ([`super::batch`]), and the instances in it ([`crate::batcher`]).
+//! Not here: the connection it comes over ([`super::batch`]), and what its body must look like ([`crate::batcher`]).
 
 use super::batch_heads;
 use super::headers::{Parked, Peer};
-use crate::batcher::key::{Key, Parts};
-use crate::batcher::request::{Head, Payload, Protocol, Unfit};
-use crate::config::BATCH_BODY_BYTES;
+use crate::batcher::key::Parts;
+use crate::batcher::request::{Head, Payload, Protocol, Scan, Unfit};
+use crate::config::BATCH_REQUEST_BYTES;
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
@@ -16,7 +16,6 @@ use crate::ops::budget::Held;
 /// A request and what has come of its body.
 #[derive(Debug)]
 pub(crate) struct Collecting {
-    protocol: Protocol,
     head: Head,
     /// What must be equal in all members of a batch, as far as the head says.
     key: Parts,
@@ -24,33 +23,48 @@ pub(crate) struct Collecting {
     raw_head: Vec<u8>,
     framing: Framing,
     body: Body,
-    /// What has come of it; in V2 with its framing, as it may pass.
+    /// The data that have come.
     bytes: Vec<u8>,
+    /// Where its instances are; or why it is not batched.
+    scan: Result<Scan, Unfit>,
     held: Held,
-    /// There was room for the head.
-    fits: bool,
+    /// Bytes beside the data that `held` counts.
+    beside: usize,
     pub(super) parked: Parked,
     /// The client is to get a 100.
     pub(super) expects_continue: bool,
 }
 
-/// A request whose body is whole.
+/// A request that is handed to the batcher.
 pub(super) struct Collected {
     pub(super) head: Head,
-    pub(super) key: Key,
+    pub(super) key: Parts,
     pub(super) body: Vec<u8>,
+    pub(super) payload: Payload,
     pub(super) held: Held,
-    pub(super) fit: Result<Payload, Unfit>,
-    /// Head and framed body as they came, if it passes.
-    pub(super) raw: (Vec<u8>, Vec<u8>),
 }
 
-/// Why a body can't be collected.
+/// A request that goes to the server like any other, whole or with more to come.
+pub(super) struct Passing {
+    /// The head as it came.
+    pub(super) raw_head: Vec<u8>,
+    /// Where the body stands.
+    pub(super) body: Body,
+    /// The data that have come.
+    pub(super) bytes: Vec<u8>,
+    pub(super) held: Held,
+}
+
+/// How far a request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Uncollected {
-    /// Its framing is broken.
-    Body(BodyError),
-    /// There is no room for it.
+pub(super) enum Progress {
+    /// More of the body is to come.
+    More,
+    /// The body is whole.
+    Whole,
+    /// It is not to be batched.
+    Passes,
+    /// There is no room for what has come; it is kept all the same.
     NoRoom,
 }
 
@@ -61,87 +75,124 @@ impl Collecting {
         head: &RequestHead<'_, '_>,
         (peer, authority): (&Peer, &[u8]),
         key_headers: &[String],
-        mut held: Held,
+        held: Held,
     ) -> Self {
         let parked = Parked { version: head.version, keeps: head.options.keeps(head.version), is_head: false };
         let going_on = batch_heads::of_request(head, peer, authority);
-        let raw_head = if protocol == Protocol::V2 { head.fields.head().to_vec() } else { Vec::new() };
         let key = key(head, &going_on, key_headers);
-        let fits = held.grow(going_on.text.len() + raw_head.len() + key.len());
         Self {
-            protocol,
             key,
             head: going_on,
-            raw_head,
+            raw_head: head.fields.head().to_vec(),
             framing: head.framing,
-            body: Body::new(head.framing, if protocol == Protocol::V2 { Keep::Framing } else { Keep::Data }),
+            body: Body::new(head.framing, Keep::Data),
             bytes: Vec::new(),
+            scan: Ok(Scan::new(protocol)),
             held,
-            fits,
+            beside: 0,
             parked,
             expects_continue: head.expects_continue,
         }
     }
 
+    /// Bytes that have come of the body.
+    pub(super) fn received(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The client has its 100, so the server need not be asked for one.
+    pub(super) fn continued(&mut self) {
+        let is_expectation = |line: &&[u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"expect:"));
+        let lines = self.raw_head.split_inclusive(|byte| *byte == b'\n');
+        self.raw_head = lines.filter(|line| !is_expectation(line)).flatten().copied().collect();
+    }
+
     /// Takes what belongs to the body from the front of `buf`; returns how much that was.
-    pub(super) fn take(&mut self, buf: &mut [u8]) -> Result<usize, Uncollected> {
-        let step = self.body.advance(buf).map_err(Uncollected::Body)?;
-        let is_too_large = matches!(self.framing, Framing::Length(length) if length > BATCH_BODY_BYTES as u64);
-        if !self.fits || is_too_large || !self.held.grow(step.kept) {
-            return Err(Uncollected::NoRoom);
-        }
-        if self.bytes.is_empty() {
-            // Most bodies come in one piece, and then this is their size.
-            self.bytes.reserve_exact(step.kept);
-        }
+    ///
+    /// # Errors
+    /// When the framing is broken.
+    pub(super) fn take(&mut self, buf: &mut [u8]) -> Result<usize, BodyError> {
+        let step = self.body.advance(buf)?;
+        self.reserve(step.kept);
         self.bytes.extend_from_slice(&buf[..step.kept]);
+        if let Ok(scan) = &mut self.scan
+            && let Err(unfit) = scan.advance(&self.bytes)
+        {
+            self.scan = Err(unfit);
+        }
         Ok(step.consumed)
     }
 
-    /// Whether the whole body has come.
-    pub(super) fn is_whole(&self) -> bool {
-        self.body.has_ended()
+    /// How far the request has come, with what it has counted.
+    pub(super) fn progress(&mut self) -> Progress {
+        let beside = self.head.text.len() + self.raw_head.len() + self.key.len();
+        self.beside = self.beside.max(beside + self.scan.as_ref().map_or(0, Scan::held));
+        let more = (self.bytes.len() + self.beside).saturating_sub(self.held.bytes());
+        if matches!(self.scan, Err(Unfit::Passes)) || self.bytes.len() > BATCH_REQUEST_BYTES {
+            Progress::Passes
+        } else if !self.held.grow(more) {
+            Progress::NoRoom
+        } else if self.body.has_ended() {
+            Progress::Whole
+        } else {
+            Progress::More
+        }
     }
 
-    /// Finds the instances in the body.
+    /// Doubles the room for the body, but not beyond its length. Most bodies come in one piece, and then that is their size.
+    fn reserve(&mut self, more: usize) {
+        let length = self.bytes.len() + more;
+        let most = match self.framing {
+            Framing::Length(all) => usize::try_from(all).unwrap_or(usize::MAX),
+            _ if self.bytes.is_empty() => length,
+            _ => usize::MAX,
+        };
+        if length > self.bytes.capacity() {
+            self.bytes.reserve_exact((2 * length).min(most) - self.bytes.len());
+        }
+    }
+
+    /// What the whole body has come to; `cap`: instances in one call at most.
     ///
     /// # Errors
-    /// When there is no room for what it has beside them.
-    pub(super) fn finish(self) -> Result<Collected, Uncollected> {
-        let Self { protocol, head, mut key, raw_head, framing, bytes, mut held, .. } = self;
-        let of_head = key.len();
-        let is_framed = protocol == Protocol::V2 && framing == Framing::Chunked;
-        let (body, framed) = if is_framed { (data_of(bytes.clone()), bytes) } else { (bytes, Vec::new()) };
-        let fit = Payload::of(protocol, &body, &mut key);
-        if !held.grow(key.len() - of_head) {
-            return Err(Uncollected::NoRoom);
+    /// When it is no request, or is none to batch.
+    pub(super) fn finish(mut self: Box<Self>, cap: usize) -> Result<Collected, (Unfit, Box<Self>)> {
+        debug_assert!(self.body.has_ended(), "the body is whole");
+        let scan = std::mem::replace(&mut self.scan, Err(Unfit::Passes));
+        let payload = scan.and_then(|scan| scan.finish(&self.bytes, &mut self.key));
+        match payload {
+            Ok(payload) if payload.instances() > cap && !payload.can_be_split() => Err((Unfit::Passes, self)),
+            Ok(payload) => {
+                let Self { head, key, bytes: body, held, .. } = *self;
+                Ok(Collected { head, key, body, payload, held })
+            }
+            Err(unfit) => Err((unfit, self)),
         }
-        let key = key.finish();
-        if fit == Err(Unfit::Passes) {
-            let raw = (raw_head, if is_framed { framed } else { body });
-            return Ok(Collected { head, key, body: Vec::new(), held, fit, raw });
-        }
-        Ok(Collected { head, key, body, held, fit, raw: (Vec::new(), Vec::new()) })
     }
-}
 
-/// The data of a chunked body.
-fn data_of(mut framed: Vec<u8>) -> Vec<u8> {
-    // It was walked over when it came, so this can't fail.
-    let kept = Body::new(Framing::Chunked, Keep::Data).advance(&mut framed).map_or(0, |step| step.kept);
-    framed.truncate(kept);
-    framed
+    /// The body as far as it has come.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// It is not batched, but goes on from here.
+    pub(super) fn into_passing(self: Box<Self>) -> Passing {
+        let Self { raw_head, body, bytes, held, .. } = *self;
+        Passing { raw_head, body, bytes, held }
+    }
 }
 
 /// Path and query, content type and the headers that must be equal (SPEC B4).
 fn key(head: &RequestHead<'_, '_>, going_on: &Head, key_headers: &[String]) -> Parts {
     let mut key = Parts::default();
     key.add(going_on.target());
+    // What a proxy behind the agent may go by (SPEC P3).
+    let hosts = head.fields.iter().filter(|(kind, _, _)| *kind == Kind::Host);
+    key.add_all(hosts.map(|field| field.2));
     for wanted in key_headers.iter().map(String::as_str).chain(["content-type"]) {
         key.add(wanted.as_bytes());
-        let fields: Vec<&[u8]> =
-            head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted)).map(|field| field.2).collect();
-        key.add_all(fields.iter().copied());
+        let fields = head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted));
+        key.add_all(fields.map(|field| field.2));
     }
     key
 }
@@ -153,7 +204,10 @@ pub(super) fn protocol(head: &RequestHead<'_, '_>) -> Option<Protocol> {
     }
     let target = &head.target[head.origin_at..];
     let protocol = protocol_of(path_of(target))?;
-    let passes = head.fields.iter().any(|(kind, name, value)| kind == Kind::Other && asks_for_passing(name, value));
+    // It could not be kept beside the others, and gains nothing from a batch (SPEC B10).
+    let is_large = matches!(head.framing, Framing::Length(length) if length > BATCH_REQUEST_BYTES as u64);
+    let passes =
+        is_large || head.fields.iter().any(|(kind, name, value)| kind == Kind::Other && asks_for_passing(name, value));
     // The HTTP client of the forwarders takes no others (RFC 3986 §3.3, §3.4).
     let is_plain = target.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(byte));
     (!passes && is_plain).then_some(protocol)

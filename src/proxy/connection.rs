@@ -21,6 +21,7 @@ use super::exchange::Exchange;
 use super::headers::{Parked, Peer};
 use super::socket::Socket;
 use crate::batcher::request::Request;
+use crate::config::BATCH_RELIEF_AFTER;
 use crate::logger::tap::Tap;
 use crate::ops::budget::Held;
 
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     pub(crate) serial: u64,
     /// What the batcher's gate has let it keep of a request that passes all the same.
     pub(crate) held: Option<Box<Held>>,
+    /// The answer of a batched request that has not gone out to its last byte.
+    pub(crate) owes: Option<Owed>,
     /// Captures the request and its response for the payload log.
     pub(crate) tap: Option<Box<Tap>>,
     /// Its request has waited for room in the payload log.
@@ -100,11 +103,48 @@ pub(crate) struct Batched {
     pub(crate) request: Arc<Request>,
 }
 
+/// An answer on its way: it is counted when its last byte has gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Owed {
+    pub(crate) status: u16,
+    pub(crate) since: Instant,
+    /// Bytes of it that were not copied.
+    pub(crate) bytes: usize,
+}
+
+/// What a client can hold of what the batcher may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// A part of a body that it sends.
+    Request,
+    /// A part of an answer that it takes.
+    Answer,
+}
+
+impl Connection {
+    /// Bytes a second in which the client sends, or takes, what it holds; `None`: it holds nothing, or only for a moment.
+    pub(super) fn pace(&self, holds: Holds, now: Instant) -> Option<u64> {
+        let (since, bytes) = match (holds, &self.phase) {
+            (Holds::Request, Phase::Collecting(collecting)) => (self.began?, collecting.received()),
+            (Holds::Answer, _) if self.unsent.large() > 0 => {
+                let owed = self.owes?;
+                (owed.since, owed.bytes.saturating_sub(self.unsent.large()))
+            }
+            _ => return None,
+        };
+        let took = now.saturating_duration_since(since);
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        (took >= BATCH_RELIEF_AFTER).then(|| bytes as u64 * 1000 / millis)
+    }
+}
+
 /// Which directions of a tunnel have ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tunnel {
     pub(crate) client_ended: bool,
     pub(crate) server_ended: bool,
+    /// The server has sent a byte.
+    pub(crate) is_served: bool,
 }
 
 /// How a connection closes.

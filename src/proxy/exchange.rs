@@ -17,6 +17,7 @@
 
 use std::ops::Range;
 
+pub use super::ends::{ClientCloses, Outcome, ServerCloses};
 use super::fault::Fault;
 use super::headers::{self, Connection, Length, Peer, ResponsePlan};
 use crate::config::INTERIM_RESPONSES;
@@ -25,6 +26,7 @@ use crate::http1::chunk::{LAST_CHUNK, frame_chunk};
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, ResponseHead, Slots};
 use crate::http1::{Framing, Version};
+use crate::ops::server::closes_behind;
 
 /// A request on its way to the model server, and the response on its way back.
 #[derive(Debug, Clone)]
@@ -64,37 +66,6 @@ enum Response {
     Switched,
 }
 
-/// Why the client's connection closes after the response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientCloses {
-    /// It asked for it, or is HTTP/1.0 and did not ask for the opposite.
-    Asked,
-    /// The agent is about to stop.
-    Draining,
-    /// The response began before the request had ended, so what follows can't be told apart.
-    RequestUnfinished,
-    /// An HTTP/1.0 client can only be told the end of this body by closing.
-    EndsBody,
-    /// What it sends can no longer be told apart.
-    Fault,
-}
-
-/// Why the server's connection is not used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerCloses {
-    /// It said so, or is HTTP/1.0 and did not say the opposite.
-    Said,
-    /// Its body ends with the connection.
-    EndsBody,
-    /// It answered before it had the whole request.
-    RequestUnfinished,
-    /// It answered 500. Starlette, and with it the KServe SDK, answers an exception that nobody caught with a 500 that
-    /// keeps the connection, and then closes it; a request that met that close would be lost.
-    Failed,
-    /// Its fields promise a body that must not be there: a 204 with a length, a 304 with a coding.
-    Contradiction,
-}
-
 /// What [`Exchange::response_head`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadStep {
@@ -115,15 +86,6 @@ pub struct Relayed {
     pub consumed: usize,
     /// Where in the buffer the bytes for the client lie.
     pub out: Range<usize>,
-}
-
-/// What becomes of the two connections after the exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    /// `None`: the client may send its next request.
-    pub client_closes: Option<ClientCloses>,
-    /// `None`: the connection to the server may carry another request.
-    pub server_closes: Option<ServerCloses>,
 }
 
 impl Exchange {
@@ -148,6 +110,32 @@ impl Exchange {
             interims: 0,
             status: 0,
         }
+    }
+
+    /// A response that is streamed to its client, whose request the batcher has sent (SPEC B10). `body`: where it stands;
+    /// `chunk`: it ends with its connection, and the client gets it chunked.
+    pub fn streamed(version: Version, status: u16, body: Body, chunk: bool, ends: Outcome) -> Self {
+        Self {
+            request: Body::new(Framing::Empty, Keep::Framing),
+            response: if body.has_ended() { Response::Ended } else { Response::Body { body, chunk } },
+            client: Client { version, is_head: false, is_idempotent: false, upgrade: false, expects_continue: false },
+            client_closes: ends.client_closes,
+            server_closes: ends.server_closes,
+            interims: 0,
+            status,
+        }
+    }
+
+    /// The client's body has come before the exchange was opened as far as `body` says, and this is its data: appends it to
+    /// `out` as it goes to the server.
+    pub fn resume(&mut self, mut body: Body, data: &[u8], out: &mut Vec<u8>) {
+        self.client.expects_continue = false;
+        if self.request.is_chunked() {
+            body.reframe(data, out);
+        } else {
+            out.extend_from_slice(data);
+        }
+        self.request = body;
     }
 
     /// Bytes from the client, which end up in front of `buf` as they go to the server.
@@ -275,7 +263,7 @@ impl Exchange {
             Some(ServerCloses::EndsBody)
         } else if !self.has_request() {
             Some(ServerCloses::RequestUnfinished)
-        } else if head.status == 500 {
+        } else if closes_behind(head.status) {
             Some(ServerCloses::Failed)
         } else if contradicts {
             Some(ServerCloses::Contradiction)

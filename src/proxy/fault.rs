@@ -38,6 +38,8 @@ pub enum Fault {
     ResponseBody(BodyError),
     /// Server: no byte of a response within `--upstream-timeout`.
     ResponseTimeout,
+    /// Server: no 100 and no response within [`crate::config::HEAD_TIMEOUT`], for which the client waits with its body.
+    ContinueTimeout,
     /// Agent: no descriptor or memory for a connection to the server.
     Exhausted,
     /// Agent: as many connections as are allowed, none of them idle.
@@ -60,7 +62,7 @@ impl Fault {
             | Self::TooManyInterims
             | Self::UnaskedSwitch
             | Self::ResponseBody(_) => 502,
-            Self::ResponseTimeout => 504,
+            Self::ResponseTimeout | Self::ContinueTimeout => 504,
             Self::Exhausted | Self::TooManyConnections => 503,
         }
     }
@@ -79,7 +81,7 @@ impl Fault {
             Self::Connect(_) => Blame::Upstream(UpstreamError::Connect),
             Self::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
             Self::NoResponse => Blame::Upstream(UpstreamError::Closed),
-            Self::ResponseTimeout => Blame::Upstream(UpstreamError::Timeout),
+            Self::ResponseTimeout | Self::ContinueTimeout => Blame::Upstream(UpstreamError::Timeout),
             Self::ResponseHeadTruncated | Self::ResponseBody(BodyError::Truncated) => {
                 Blame::Upstream(UpstreamError::Truncated)
             }
@@ -112,6 +114,7 @@ impl fmt::Display for Fault {
             Self::UnaskedSwitch => f.write_str("model server: switched protocols unasked"),
             Self::ResponseBody(error) => write!(f, "model server: bad response body: {error}"),
             Self::ResponseTimeout => f.write_str("model server: no response in time"),
+            Self::ContinueTimeout => f.write_str("model server: no 100 in time for a client that waits for it"),
             Self::Exhausted => f.write_str("out of file descriptors"),
             Self::TooManyConnections => f.write_str("too many connections"),
         }

@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Listen(Listener),
     /// The payload log has room again.
     Room,
+    /// An answer to batched requests has found no room beside those that clients have not taken.
+    Relieve,
     /// The shutdown goes on to this.
     Drain(Drain),
 }
@@ -47,8 +49,8 @@ pub(crate) struct Inbox {
 /// The worker's end of its inbox.
 pub(super) struct Letters {
     messages: Receiver<Message>,
-    /// A wake-up is under way that will find every message sent before it is taken back. INVARIANT: taken back before
-    /// the inbox is emptied, set only behind a message, so no message is without a wake-up.
+    /// The worker is awake, or a wake-up is under way: it will look into the inbox before it sleeps. INVARIANT: taken back
+    /// before that last look, so no message is without a wake-up; and there is one at most for each time that it sleeps.
     is_woken: Arc<AtomicBool>,
     /// Held so that the poll keeps what the inbox's owner said last: a waker that is closed takes its wake-up along.
     _waker: Arc<Waker>,
@@ -65,9 +67,20 @@ impl Inbox {
         (inbox, Letters { messages, is_woken, _waker: waker })
     }
 
-    /// Leaves a message and wakes the worker. A worker that has ended has no use for it.
+    /// Leaves a message and wakes the worker.
     pub(crate) fn send(&self, message: Message) {
-        if self.sender.send(message).is_ok() && !self.is_woken.swap(true, Ordering::SeqCst) {
+        self.leave(message);
+        self.wake();
+    }
+
+    /// Leaves a message, behind which [`Self::wake`] is called. A worker that has ended has no use for it.
+    pub(crate) fn leave(&self, message: Message) {
+        let _ = self.sender.send(message);
+    }
+
+    /// Wakes the worker for what was left, unless it is awake.
+    pub(crate) fn wake(&self) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
             // It fails only if the kernel has lost the poll, and with it the worker.
             let _ = self.waker.wake();
         }
@@ -75,9 +88,15 @@ impl Inbox {
 }
 
 impl Letters {
-    /// Before the messages are taken.
-    pub(super) fn open(&self) {
+    /// The worker is awake.
+    pub(super) fn awake(&self) {
+        self.is_woken.store(true, Ordering::SeqCst);
+    }
+
+    /// Before the worker sleeps; `false`: there are messages.
+    pub(super) fn sleeps(&self) -> bool {
         self.is_woken.store(false, Ordering::SeqCst);
+        self.messages.is_empty()
     }
 
     /// The next message.
@@ -118,11 +137,15 @@ mod tests {
             for round in 0..20_000 {
                 barrier.wait();
                 barrier.wait();
+                // Asleep since the look that found nothing; the two messages are one wake-up.
                 poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
                 assert!(!events.is_empty(), "round {round}: {} messages and no wake-up", letters.messages.len());
-                letters.open();
+                letters.awake();
                 while letters.next().is_some() {}
-                assert!(letters.is_empty());
+                inbox.send(Message::Room);
+                assert!(!letters.sleeps() && letters.next().is_some() && letters.sleeps());
+                poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                assert!(events.is_empty(), "round {round}: woken while awake");
             }
         });
     }

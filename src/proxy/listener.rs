@@ -183,6 +183,11 @@ impl Acceptor {
         self.listeners[index].waits = true;
     }
 
+    /// Something may wait at every listener.
+    pub(crate) fn note_all(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.waits = true);
+    }
+
     /// When to accept again, if something may be waiting.
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
         let waits = self.listeners.iter().any(|listener| listener.waits);

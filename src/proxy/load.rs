@@ -31,7 +31,8 @@ pub(crate) struct Load {
 pub(crate) enum Place {
     /// There is room.
     Free,
-    /// There are as many connections as are allowed: an idle one has to go. So many workers had none.
+    /// There are as many connections as are allowed: an idle one has to go, or else a silent one. So many workers had none:
+    /// they are asked for an idle one first, then for a silent one.
     OfIdle { asked: usize },
 }
 

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use super::load::Loads;
+use crate::batcher::metrics::{GOES_SINGLY, NO_THREAD};
 use crate::ops::metrics::family::{Family, Reading, Source};
 use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, label};
-use crate::ops::notice::KINDS;
 
 label! {
     /// The class of an answer's status.
@@ -44,8 +44,6 @@ label! {
         TooManyConnections = "too_many_connections",
         /// There was no descriptor, or no memory, for a connection.
         OutOfDescriptors = "out_of_descriptors",
-        /// There was no thread for a batch.
-        OutOfThreads = "out_of_threads",
         /// `--batch-queue`.
         BatchQueueFull = "batch_queue_full",
         /// Bodies that wait for batches have all the memory they may.
@@ -142,6 +140,11 @@ impl Blame {
 
     /// The name of what has this number.
     pub(crate) fn name(kind: usize) -> &'static str {
+        match kind {
+            GOES_SINGLY => return "batch_singles",
+            NO_THREAD => return "no_thread",
+            _ => {}
+        }
         let named = Reason::VALUES.iter().chain(UpstreamError::VALUES).chain(&OTHER_KINDS);
         named.copied().nth(kind).unwrap_or_default()
     }
@@ -154,7 +157,7 @@ pub(crate) const RECOVERED: usize = Reason::VALUES.len() + UpstreamError::VALUES
 /// The kind of the line that says that an idle connection had to go.
 pub(crate) const EVICTED: usize = RECOVERED + 1;
 
-const _: () = assert!(EVICTED < KINDS, "each kind has its own quiet time");
+const _: () = assert!(EVICTED < GOES_SINGLY, "each kind has its own quiet time");
 
 impl Default for WorkerMetrics {
     fn default() -> Self {

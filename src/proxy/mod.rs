@@ -15,8 +15,10 @@
 //! | `waiting` | deadlines: which one holds, what follows when it passes |
 //! | `load` | how loaded the workers are, and who gets a new connection |
 //! | `plane` | what a worker owns |
+//! | `pool` | its connections to the model server |
 //! | `connection` | a connection's state |
 //! | [`exchange`] | one request and its response, pure |
+//! | [`ends`] | what becomes of its two connections |
 //! | [`headers`] | the heads that the agent writes |
 //! | [`fault`] | what can go wrong, and its status |
 //! | `socket`, `buffer`, `timers` | what they are made of |
@@ -29,6 +31,7 @@ mod buffer;
 mod closing;
 mod collect;
 pub(crate) mod connection;
+pub mod ends;
 pub mod exchange;
 pub mod fault;
 pub mod headers;
@@ -41,6 +44,7 @@ pub(crate) mod metrics;
 mod operator;
 mod parked;
 pub(crate) mod plane;
+mod pool;
 mod receive;
 mod relay;
 mod resend;

@@ -35,14 +35,16 @@ impl Plane {
         }
     }
 
-    /// The payload log has room again.
-    pub(super) fn resume(&mut self, key: usize) {
-        // Another connection may have its slot by now.
-        if let Some(connection) = self.connections.get_mut(key)
-            && matches!(connection.phase, Phase::Delayed)
-        {
-            connection.phase = Phase::Idle;
-            self.drive(key);
+    /// The payload log has room again: those that wait for it have a turn each.
+    pub(super) fn resume(&mut self) {
+        for key in std::mem::take(&mut self.delayed) {
+            // Another connection may have its slot by now.
+            if let Some(connection) = self.connections.get_mut(key)
+                && matches!(connection.phase, Phase::Delayed)
+            {
+                connection.phase = Phase::Idle;
+                self.queue(key);
+            }
         }
     }
 

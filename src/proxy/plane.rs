@@ -5,36 +5,40 @@
 //!
 //! Not here: the poll, the inbox ([`super::worker`]), and the phases themselves.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Registry, Token};
 use slab::Slab;
 
 use super::buffer::Buffers;
 use super::connection::{Connection, Phase, Role, Upstream};
-use super::fault::Fault;
 use super::load::{Load, Loads};
 use super::metrics::WorkerMetrics;
-use super::socket::{Socket, Stream};
 use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::batcher;
 use crate::config::{
     CONNECT_TIMEOUT, GATHER_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW,
-    RESET_TIMEOUT, TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
+    READ_BYTES, RESET_TIMEOUT, TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 use crate::logger::tap::Handle;
-use crate::ops::limits::is_exhausted;
 use crate::ops::notice::Notices;
 use crate::ops::status::Status;
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
 /// without end.
 const TURN_STEPS: usize = 64;
+
+/// Reads of one connection before the others have their turn: 2 MiB, about 1 ms.
+pub(super) const TURN_READS: usize = 2 * 1024 * 1024 / READ_BYTES;
+
+/// Reads of all connections in one wake-up after which each has only one more: 8 MiB, so that a wake-up ends within the
+/// 10 ms of SPEC P14 also when many connections have much to do.
+pub(super) const WAKE_UP_READS: usize = 4 * TURN_READS;
 
 /// One worker's part of the proxy.
 pub(crate) struct Plane {
@@ -46,12 +50,19 @@ pub(crate) struct Plane {
     /// Connections whose request waits until the payload log has room.
     pub(crate) delayed: Vec<usize>,
     /// Connections that had more to do than one turn allows.
-    pub(crate) again: Vec<usize>,
+    pub(crate) again: VecDeque<usize>,
     /// The time of this wake-up.
     pub(crate) now: Instant,
     pub(crate) drain: Drain,
     /// A request came in this wake-up.
     pub(crate) saw_request: bool,
+    /// A request was handed to the batcher in this wake-up.
+    pub(crate) has_submitted: bool,
+    /// When room was made for others in the batcher's budget.
+    pub(crate) relieved: Option<Instant>,
+    /// Reads that the connection whose turn it is may still do, and all together in this wake-up.
+    pub(crate) turn: usize,
+    pub(crate) wake_up: usize,
     /// When the model server began to fail, if nothing has come from it since.
     pub(crate) failing_since: Option<Instant>,
     pub(crate) serial: u64,
@@ -143,16 +154,21 @@ impl Plane {
                 PROGRESS_WINDOW,
                 LINGER_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,
+                TUNNEL_IDLE_TIMEOUT,
                 LEAVE_TIMEOUT,
                 GATHER_TIMEOUT,
             ]),
             upstream_deadlines: Timers::new([CONNECT_TIMEOUT, response, UPSTREAM_IDLE_TIMEOUT, RESET_TIMEOUT]),
             buffers: Buffers::new(),
             delayed: Vec::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             now: Instant::now(),
             drain: Drain::No,
             saw_request: false,
+            has_submitted: false,
+            relieved: None,
+            turn: 0,
+            wake_up: WAKE_UP_READS,
             failing_since: None,
             serial: 0,
             operators: 0,
@@ -164,6 +180,7 @@ impl Plane {
 
     /// Lets a connection go as far as it can without waiting, within its turn.
     pub(crate) fn drive(&mut self, key: usize) {
+        self.turn = self.wake_up.clamp(1, TURN_READS);
         for _ in 0..TURN_STEPS {
             let Some(connection) = self.connections.get(key) else { return };
             let flow = match &connection.phase {
@@ -182,12 +199,25 @@ impl Plane {
                 Flow::Close => return self.close(key),
             }
         }
+        self.queue(key);
+    }
+
+    /// Gives a connection another turn, after the others had theirs.
+    pub(super) fn queue(&mut self, key: usize) {
         self.settle(key);
         if let Some(connection) = self.connections.get_mut(key)
             && !std::mem::replace(&mut connection.is_queued, true)
         {
-            self.again.push(key);
+            self.again.push_back(key);
         }
+    }
+
+    /// Whether the connection whose turn it is may do something more that takes as long as so many reads (SPEC P14).
+    pub(super) fn may_move(&mut self, reads: usize) -> bool {
+        let may = self.turn > 0;
+        self.turn = self.turn.saturating_sub(reads);
+        self.wake_up = self.wake_up.saturating_sub(reads);
+        may
     }
 
     /// What this worker lets others see.
@@ -242,9 +272,10 @@ impl Plane {
             connection.moved += sent as u64;
             self.setup.metrics.sent.add(sent as u64);
             connection.unsent.advance(sent, &mut self.buffers.pool);
-            if connection.unsent.is_empty() {
-                connection.held = None;
-            }
+        }
+        if let Some(owed) = connection.owes.take() {
+            self.end_request(key, owed.status);
+            self.end_tap(key);
         }
         Ok(true)
     }
@@ -277,62 +308,6 @@ impl Plane {
             Role::Traffic => self.load().has_lost_one(),
             Role::Metrics | Role::Admin => self.operators -= 1,
         }
-    }
-
-    /// The connection to the server that became idle last.
-    pub(crate) fn idle_upstream(&mut self) -> Option<usize> {
-        let key = self.upstream_deadlines.newest(upstream_deadline::IDLE)?;
-        self.upstream_deadlines.cancel(key);
-        Some(key)
-    }
-
-    /// Opens a connection to the server; it may be made only when the first bytes go out.
-    ///
-    /// # Errors
-    /// When there is none, or no descriptor for it.
-    pub(crate) fn connect(&mut self) -> Result<usize, Fault> {
-        let stream = TcpStream::connect(self.setup.server).map_err(|error| connect_fault(&error))?;
-        // Not worth failing for: it only delays small writes.
-        let _ = stream.set_nodelay(true);
-        let entry = self.upstreams.vacant_entry();
-        let key = entry.key();
-        let socket = Socket::register(Stream::Tcp(stream), &self.registry, Source::Upstream(key).token(), false)
-            .map_err(|error| connect_fault(&error))?;
-        entry.insert(Upstream {
-            socket,
-            sent_at: self.now,
-            owner: None,
-            input: Vec::new(),
-            unsent: super::buffer::Unsent::default(),
-            replay: Vec::new(),
-            reused: false,
-            connected: false,
-            is_checked: false,
-            is_ending: false,
-            broken: None,
-        });
-        self.setup.metrics.upstream_opened.count();
-        Ok(key)
-    }
-
-    /// Takes the connection to the server away from its exchange, to be used by another.
-    pub(crate) fn release_upstream(&mut self, key: usize) {
-        let upstream = &mut self.upstreams[key];
-        upstream.owner = None;
-        upstream.reused = true;
-        upstream.is_checked = false;
-        self.upstream_deadlines.arm(key, upstream_deadline::IDLE, self.now);
-    }
-
-    /// Closes a connection to the server.
-    pub(crate) fn drop_upstream(&mut self, key: usize) {
-        let Some(mut upstream) = self.upstreams.try_remove(key) else { return };
-        self.upstream_deadlines.cancel(key);
-        self.setup.metrics.upstream_closed.count();
-        let pool = &mut self.buffers.pool;
-        pool.put(&mut upstream.input);
-        pool.put(&mut upstream.replay);
-        upstream.unsent.clear(pool);
     }
 }
 
@@ -381,8 +356,4 @@ impl Source {
             Self::Upstream(key) => key * 2 + 1,
         })
     }
-}
-
-fn connect_fault(error: &std::io::Error) -> Fault {
-    if is_exhausted(error) { Fault::Exhausted } else { Fault::Connect(error.kind()) }
 }

@@ -9,16 +9,13 @@ use std::io::ErrorKind;
 use std::ops::Range;
 
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
-use super::connection::{Closing, Phase};
+use super::connection::{Closing, Phase, Tunnel};
 use super::exchange::{Exchange, HeadStep, Outcome};
 use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
 use super::resend::Resent;
 use super::socket::Received;
-use crate::config::{READ_BYTES, REPLAY_UNSEEN_BYTES};
-
-/// Reads in one direction before the other connections have their turn: 2 MiB.
-pub(super) const TURN_READS: usize = 2 * 1024 * 1024 / READ_BYTES;
+use crate::config::REPLAY_UNSEEN_BYTES;
 
 /// Whether a direction has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +31,7 @@ enum Moved {
 impl Plane {
     /// Moves both directions until both wait or the exchange is over.
     pub(super) fn relay(&mut self, key: usize) -> Flow {
-        for _ in 0..TURN_READS {
+        while self.may_move(1) {
             let moved = match self.request_on(key).and_then(|up| Ok((up, self.response_on(key)?))) {
                 Ok(moved) => moved,
                 Err(fault) => return self.fail(key, fault),
@@ -74,6 +71,7 @@ impl Plane {
                     upstream.unsent.advance(sent, pool);
                     // The wait for a response starts anew with every byte that the server takes.
                     self.upstream_deadlines.cancel(upstream_key);
+                    self.forget_taken(key);
                 }
                 Err(kind) if !upstream.connected => return Err(Fault::Connect(kind)),
                 Err(kind) => {
@@ -247,7 +245,7 @@ impl Plane {
     /// Makes the exchange a tunnel; what both sides have sent already goes first.
     fn switch(&mut self, key: usize, upstream_key: usize) -> Moved {
         self.cut_request(key);
-        self.become_tunnel(key);
+        self.become_tunnel(key, Tunnel { is_served: true, ..Tunnel::default() });
         let connection = &mut self.connections[key];
         let upstream = &mut self.upstreams[upstream_key];
         let pool = &mut self.buffers.pool;

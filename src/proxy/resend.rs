@@ -3,13 +3,9 @@
 //! Only over a new connection, when the old one had been reused and not a byte of a response has come. An idempotent
 //! method may be repeated. Any other only if the server has not read a byte of the request, and that shows:
 //!
-//! A server that closed an idle connection just before the request came answers the first write with a reset. Here that
-//! is a FIN and then a reset, which the kernel reports as EPIPE (tcp_reset in CLOSE-WAIT). A server that has read all of
-//! the request and closes sends a FIN alone; one that closes with none of it read, a reset alone. A FIN and a reset also
-//! come from one that shuts down and then closes with a part unread, so the sign is trusted only for requests so short
-//! that they are read whole or not at all, and leave in one write: a second may go out between the FIN and the reset,
-//! and then nobody can tell which of the two the reset is for. The reset may come a moment after the FIN, so a FIN alone
-//! waits for it.
+//! What shows it is in [`crate::ops::server`]. The sign is trusted only for a request that left in one write: a second may go
+//! out between the FIN and the reset, and then nobody can tell which of the two the reset is for. The reset may come a moment
+//! after the FIN, so a FIN alone waits for it.
 //!
 //! Not here: a write that took nothing, after which any request may go elsewhere ([`super::receive`]).
 
@@ -19,7 +15,7 @@ use super::connection::{Phase, Upstream};
 use super::exchange::Exchange;
 use super::fault::Fault;
 use super::plane::Plane;
-use crate::config::REPLAY_UNSEEN_BYTES;
+use crate::ops::server::{Unread, judge_unread};
 
 /// What became of a request whose connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +66,10 @@ fn judge(exchange: &Exchange, upstream: &mut Upstream, error: Option<ErrorKind>)
     if exchange.may_resend(false) {
         return Resent::Yes;
     }
-    if upstream.replay.len() > REPLAY_UNSEEN_BYTES {
-        return Resent::No;
-    }
-    match error.or(upstream.broken).or_else(|| upstream.socket.pending_error()) {
-        Some(ErrorKind::BrokenPipe) if exchange.may_resend(true) => Resent::Yes,
-        Some(_) => Resent::No,
-        None => Resent::Undecided,
+    let error = error.or(upstream.broken).or_else(|| upstream.socket.pending_error());
+    match judge_unread(upstream.replay.len(), error) {
+        Unread::Certain if exchange.may_resend(true) => Resent::Yes,
+        Unread::Certain | Unread::No => Resent::No,
+        Unread::Undecided => Resent::Undecided,
     }
 }

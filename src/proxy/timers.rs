@@ -85,6 +85,11 @@ impl<const K: usize> Timers<K> {
         index(self.lists[list].head)
     }
 
+    /// The indices that have been longest in `list`, so many at most.
+    pub(crate) fn first_in(&self, list: usize, most: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.oldest(list), |last| index(self.nodes[*last].behind)).take(most)
+    }
+
     /// The index that came last into `list`.
     pub(crate) fn newest(&self, list: usize) -> Option<usize> {
         index(self.lists[list].tail)

@@ -11,7 +11,6 @@ use super::buffer::{Buffers, READ_AT, READ_END};
 use super::connection::{Phase, Tunnel};
 use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
-use super::relay::TURN_READS;
 use super::socket::Received;
 
 /// What a direction of a tunnel did.
@@ -30,7 +29,7 @@ impl Plane {
         let Buffers { read, out, .. } = &mut self.buffers;
         out.clear();
         out.extend_from_slice(&read[READ_AT..end]);
-        self.become_tunnel(key);
+        self.become_tunnel(key, Tunnel::default());
         match self.dispatch_new(key) {
             Ok(()) => Flow::Next,
             // There is no HTTP/1 answer to HTTP/2.
@@ -42,14 +41,14 @@ impl Plane {
     }
 
     /// From now on the connection's bytes pass as they are.
-    pub(super) fn become_tunnel(&mut self, key: usize) {
-        self.connections[key].phase = Phase::Tunnel(Tunnel::default());
+    pub(super) fn become_tunnel(&mut self, key: usize, tunnel: Tunnel) {
+        self.connections[key].phase = Phase::Tunnel(tunnel);
         self.setup.metrics.tunnels_opened.count();
     }
 
     /// Moves bytes both ways until both directions wait or have ended.
     pub(super) fn tunnel(&mut self, key: usize) -> Flow {
-        for _ in 0..TURN_READS {
+        while self.may_move(1) {
             let (up, down) = match (self.tunnel_up(key), self.tunnel_down(key)) {
                 (Ok(up), Ok(down)) => (up, down),
                 (Err(kind), _) | (_, Err(kind)) => return self.break_tunnel(key, kind),
@@ -138,6 +137,7 @@ impl Plane {
         match upstream.socket.receive(&mut self.buffers.read[READ_AT..READ_END]) {
             Received::Bytes(count) => {
                 upstream.connected = true;
+                tunnel.is_served = true;
                 let from = SendFrom::Read { start: READ_AT, end: READ_AT + count };
                 Self::send_to_client(connection, &mut self.buffers, &self.setup, from).map(|()| Passed::Bytes)
             }

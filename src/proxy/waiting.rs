@@ -20,12 +20,14 @@ pub(crate) mod deadline {
     pub(crate) const LINGER: usize = 3;
     /// For any byte through a tunnel.
     pub(crate) const TUNNEL: usize = 4;
+    /// The same while the server has not sent one: such a tunnel can make way for others (SPEC P7).
+    pub(crate) const SILENT: usize = 5;
     /// For the response to a client that has closed its side.
-    pub(crate) const LEAVE: usize = 5;
+    pub(crate) const LEAVE: usize = 6;
     /// For the rest of a short request.
-    pub(crate) const GATHER: usize = 6;
+    pub(crate) const GATHER: usize = 7;
     /// How many there are.
-    pub(crate) const COUNT: usize = 7;
+    pub(crate) const COUNT: usize = 8;
 }
 
 /// The deadlines of a connection to the server.
@@ -49,9 +51,9 @@ impl Plane {
         let sending = !connection.unsent.is_empty();
         let wanted = match &connection.phase {
             // Any byte starts the wait anew.
-            Phase::Tunnel(_) => {
+            Phase::Tunnel(tunnel) => {
                 self.deadlines.cancel(key);
-                Some(deadline::TUNNEL)
+                Some(if tunnel.is_served { deadline::TUNNEL } else { deadline::SILENT })
             }
             _ if sending => Some(deadline::PROGRESS),
             Phase::Idle if connection.is_used => Some(deadline::KEEP_ALIVE),
@@ -129,7 +131,11 @@ impl Plane {
                 Err(fault) => self.fail(key, fault),
             },
             (deadline::HEAD, Phase::Idle | Phase::Head) => return self.refuse_slow_head(key),
-            (deadline::HEAD | deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
+            // It is the server that was asked, and has said nothing.
+            (deadline::HEAD, Phase::Exchange(_)) if connection.unsent.is_empty() => {
+                self.fail(key, Fault::ContinueTimeout)
+            }
+            (deadline::PROGRESS, Phase::Exchange(_)) if connection.unsent.is_empty() => {
                 self.fail(key, Fault::RequestBodyTimeout)
             }
             (deadline::PROGRESS, Phase::Collecting(_)) => self.refuse(key, Fault::RequestBodyTimeout),

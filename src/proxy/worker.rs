@@ -17,19 +17,24 @@ use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
 use super::admit::Newcomer;
-use super::connection::{Phase, Role};
+use super::connection::{Holds, Phase, Role};
 use super::fault::Fault;
 use super::inbox::{Inbox, Letters, Message};
 use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
-use super::plane::{Drain, Plane, Setup, Source};
-use super::waiting::deadline;
+use super::plane::{Drain, Plane, Setup, Source, WAKE_UP_READS};
 use crate::logger::tap::Handle;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 256;
 /// Connections accepted before the others have their turn: a flood of them must not starve those that are there.
 const ACCEPTS_AT_ONCE: usize = 64;
+/// Messages dealt with before the others have their turn (SPEC P14): an answer takes a few microseconds.
+const MESSAGES_AT_ONCE: usize = 256;
+/// Connections that had more to do than one turn allows, of which each has another in one wake-up.
+const TURNS_AT_ONCE: usize = 256;
+/// Deadlines dealt with in one wake-up: closing a connection takes some 10 microseconds.
+const EXPIRIES_AT_ONCE: usize = 128;
 
 /// A worker that is ready to run on its own thread.
 pub(crate) struct Worker {
@@ -38,8 +43,6 @@ pub(crate) struct Worker {
     inbox: Letters,
     /// All workers' inboxes, this one's included, in order.
     peers: Vec<Inbox>,
-    /// The other list of those that have more to do: one is filled while the other is served.
-    spare: Vec<usize>,
     /// The listeners, for the one worker that accepts for all.
     acceptor: Option<Acceptor>,
     /// Where the search for the worker of the next connection begins.
@@ -58,7 +61,7 @@ impl Worker {
         let waker = Waker::new(poll.registry(), Source::Inbox.token())?;
         let (handle, inbox) = Inbox::new(waker);
         let plane = Plane::new(poll.registry().try_clone()?, setup, loads);
-        let worker = Self { poll, plane, inbox, peers: Vec::new(), spare: Vec::new(), acceptor: None, turn: 0, epoch };
+        let worker = Self { poll, plane, inbox, peers: Vec::new(), acceptor: None, turn: 0, epoch };
         Ok((worker, handle))
     }
 
@@ -87,13 +90,13 @@ impl Worker {
             {
                 return Err(error);
             }
+            self.inbox.awake();
             self.plane.now = Instant::now();
-            let has_messages = events.iter().fold(false, |has_messages, event| self.dispatch(event) | has_messages);
+            self.plane.wake_up = WAKE_UP_READS;
+            events.iter().for_each(|event| self.dispatch(event));
             // After the events: a new connection in the slot of one that has just closed must not get its event.
             self.accept(ACCEPTS_AT_ONCE);
-            if has_messages {
-                self.take_messages();
-            }
+            self.take_messages();
             self.run_again();
             self.expire();
             self.publish();
@@ -105,7 +108,7 @@ impl Worker {
 
     /// How long the poll may wait.
     fn patience(&self) -> Option<Duration> {
-        if !self.plane.again.is_empty() {
+        if !self.plane.again.is_empty() || !self.inbox.sleeps() {
             return Some(Duration::ZERO);
         }
         let finish = match self.plane.drain {
@@ -118,10 +121,11 @@ impl Worker {
         due.into_iter().flatten().min().map(|due| due.saturating_duration_since(self.plane.now))
     }
 
-    /// Gives an event to the connection that it is about; `true`: it is about the inbox.
-    fn dispatch(&mut self, event: &Event) -> bool {
+    /// Gives an event to the connection that it is about.
+    fn dispatch(&mut self, event: &Event) {
         match Source::of(event.token()) {
-            Source::Inbox => return true,
+            // It is looked into in any case.
+            Source::Inbox => {}
             Source::Listener(index) => {
                 if let Some(acceptor) = &mut self.acceptor {
                     acceptor.note(index);
@@ -133,7 +137,6 @@ impl Worker {
                 self.guard(owner, |plane| plane.on_upstream(key, event));
             }
         }
-        false
     }
 
     /// Runs a step of a connection; a panic in it costs that connection.
@@ -141,25 +144,31 @@ impl Worker {
         let plane = &mut self.plane;
         if catch_unwind(AssertUnwindSafe(|| step(plane))).is_err() {
             log::error!("a panic has cost one connection");
-            if let Some(key) = key {
-                plane.close(key);
+            if let Some(key) = key
+                && catch_unwind(AssertUnwindSafe(|| plane.close(key))).is_err()
+            {
+                // What it had of others is lost to them, but nothing else is.
+                plane.deadlines.cancel(key);
+                plane.connections.try_remove(key);
             }
         }
     }
 
+    /// Takes messages, so many at most: while they are dealt with others come, and the connections must have their turn.
     fn take_messages(&mut self) {
-        self.inbox.open();
-        while let Some(message) = self.inbox.next() {
+        for _ in 0..MESSAGES_AT_ONCE {
+            let Some(message) = self.inbox.next() else { return };
             match message {
                 Message::Accepted { client, place } => self.admit(client, place),
                 Message::Probed { key, serial, passed } => {
                     self.guard(Some(key), |plane| plane.on_probed(key, serial, passed));
                 }
                 Message::Answered { key, serial, answer } => {
-                    self.guard(Some(key), |plane| plane.on_answer(key, serial, &answer));
+                    self.guard(Some(key), |plane| plane.on_answer(key, serial, answer));
                 }
                 Message::Listen(listener) => self.also_listen(listener),
-                Message::Room => self.resume(),
+                Message::Room => self.plane.resume(),
+                Message::Relieve => drop(self.plane.relieve(Holds::Answer)),
                 Message::Drain(drain) => self.begin_drain(drain),
             }
         }
@@ -197,7 +206,7 @@ impl Worker {
     /// Takes a connection over, if there is a place for it.
     fn admit(&mut self, client: Newcomer, place: Place) {
         if let Place::OfIdle { asked } = place
-            && !self.plane.make_room()
+            && !self.plane.make_room(asked >= self.peers.len())
         {
             return self.pass_on(client, asked + 1);
         }
@@ -209,7 +218,7 @@ impl Worker {
     /// Asks the next worker for a place, or turns the connection away when all were asked.
     fn pass_on(&mut self, client: Newcomer, asked: usize) {
         self.plane.load().has_lost_one();
-        if asked >= self.peers.len() {
+        if asked >= 2 * self.peers.len() {
             self.plane.note_fault(Fault::TooManyConnections);
             return super::closing::turn_away(client.stream);
         }
@@ -226,16 +235,11 @@ impl Worker {
         }
     }
 
-    fn resume(&mut self) {
-        for key in std::mem::take(&mut self.plane.delayed) {
-            self.guard(Some(key), |plane| plane.resume(key));
-        }
-    }
-
     fn begin_drain(&mut self, drain: Drain) {
         self.plane.drain = drain;
         if drain == Drain::Closing {
-            // Those that wait already, and no more.
+            // Those that wait already, at every listener, and no more.
+            self.acceptor.iter_mut().for_each(Acceptor::note_all);
             self.accept(usize::from(BACKLOG));
             self.acceptor = None;
         }
@@ -247,29 +251,31 @@ impl Worker {
                     let flow = plane.probed(key, false);
                     plane.follow(key, flow);
                 }),
-                Phase::Idle if drain != Drain::Quiet => self.guard(Some(key), |plane| plane.drive(key)),
+                Phase::Idle if drain != Drain::Quiet => self.plane.queue(key),
                 _ => {}
             }
         }
     }
 
-    /// Gives those that had more to do another turn.
+    /// Gives those that had more to do another turn, so many at most.
     fn run_again(&mut self) {
-        let mut turns = std::mem::replace(&mut self.plane.again, std::mem::take(&mut self.spare));
-        for key in turns.drain(..) {
+        for _ in 0..self.plane.again.len().min(TURNS_AT_ONCE) {
+            let Some(key) = self.plane.again.pop_front() else { return };
             if let Some(connection) = self.plane.connections.get_mut(key) {
                 connection.is_queued = false;
                 self.guard(Some(key), |plane| plane.drive(key));
             }
         }
-        self.spare = turns;
     }
 
+    /// Deals with deadlines that have passed, so many at most.
     fn expire(&mut self) {
-        while let Some((key, list)) = self.plane.deadlines.expire(self.plane.now) {
+        for _ in 0..EXPIRIES_AT_ONCE {
+            let Some((key, list)) = self.plane.deadlines.expire(self.plane.now) else { break };
             self.guard(Some(key), |plane| plane.on_deadline(key, list));
         }
-        while let Some((key, list)) = self.plane.upstream_deadlines.expire(self.plane.now) {
+        for _ in 0..EXPIRIES_AT_ONCE {
+            let Some((key, list)) = self.plane.upstream_deadlines.expire(self.plane.now) else { break };
             let owner = self.plane.upstreams.get(key).and_then(|upstream| upstream.owner);
             self.guard(owner, |plane| plane.on_upstream_deadline(key, list));
         }
@@ -294,13 +300,18 @@ impl Worker {
             u64::try_from(instant.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
         };
         let plane = &mut self.plane;
+        if std::mem::take(&mut plane.has_submitted)
+            && let Some(batcher) = &plane.setup.batcher
+        {
+            batcher.wake();
+        }
         if let Some(logger) = &plane.setup.logger {
             logger.flush(plane.now, matches!(plane.drain, Drain::Finish(_)));
         }
         if std::mem::take(&mut plane.saw_request) {
             plane.load().set_last_request(millis(plane.now));
         }
-        let oldest = plane.deadlines.oldest(deadline::KEEP_ALIVE).and_then(|key| plane.deadlines.armed_at(key));
+        let oldest = plane.longest_idle().and_then(|key| plane.deadlines.armed_at(key));
         plane.load().set_oldest_idle(oldest.map_or(u64::MAX, millis));
     }
 

@@ -56,19 +56,20 @@ fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
 const STACK: u64 = 2 << 20;
 
 #[test]
-fn without_room_for_a_thread_a_batch_is_turned_away_and_the_next_is_not() {
+fn without_room_for_a_thread_a_batch_waits_until_there_is_one() {
     let server = Server::with(echo);
     let agent = batching_watched(&server, &["--max-latency=1"]);
     // What the worker keeps it has from now on.
     assert_eq!(agent.ask(GET).status(), 200);
     let room = STACK - 4096;
     let before = process::address_space_limit(agent.pid(), process::address_space(agent.pid()) + room);
-    let got = agent.ask(predict(&["1"]));
-    assert_eq!((got.status(), got.text().as_str()), (503, "out of threads\n"), "{}", agent.log());
-    assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"out_of_threads\"}"), 1);
+    let mut waiting: Vec<Wire> = (0..3).map(|_| agent.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send(predict(&["1"])));
+    until("there is no thread", || agent.log().contains("no thread for a batch"));
     assert_eq!(agent.metrics().count("batches_in_flight"), 0);
     process::address_space_limit(agent.pid(), before);
-    assert_eq!(agent.ask(predict(&["1"])).status(), 200);
+    waiting.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200, "{}", agent.log()));
+    assert_eq!(agent.log().matches("no thread for a batch").count(), 1, "{}", agent.log());
 }
 
 #[test]

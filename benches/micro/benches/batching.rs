@@ -45,10 +45,7 @@ fn v1_merge(bencher: Bencher<'_, '_>) {
 fn v1_scatter(bencher: Bencher<'_, '_>) {
     let predictions = vec!["1"; MEMBERS].join(",");
     let answer = format!(r#"{{"predictions":[{predictions}]}}"#).into_bytes();
-    bencher.bench(|| {
-        let list = v1::predictions(black_box(&answer)).unwrap().unwrap();
-        v1::split(&answer, &list.content, [1; MEMBERS])
-    });
+    bencher.bench(|| v1::predictions(black_box(&answer), &[1; MEMBERS]).unwrap());
 }
 
 #[divan::bench]
@@ -67,9 +64,8 @@ fn v2_merge(bencher: Bencher<'_, '_>) {
 fn v2_scatter(bencher: Bencher<'_, '_>) {
     let answer = v2_answer();
     bencher.bench(|| {
-        let tensors = Tensors::of_response(black_box(&answer)).unwrap();
-        let runs = tensors.split(&answer, &[1; MEMBERS]);
-        let part = |number| tensors.part(&answer, &runs, number, 1, NewId::This(b"\"42\""));
+        let tensors = Tensors::of_response(black_box(&answer), &[1; MEMBERS]).unwrap();
+        let part = |number| tensors.share(&answer, number, 1, NewId::This(b"\"42\""));
         (0..MEMBERS).map(part).collect::<Vec<_>>()
     });
 }

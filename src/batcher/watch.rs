@@ -1,0 +1,218 @@
+//! What a forwarder's connection carries, watched from below ureq: the head of a response by the agent's own grammar, and
+//! where its body stands.
+//!
+//! It is here for three reasons. A response is judged as strictly as a worker judges one. A connection can be handed over in
+//! the middle of a response. And a request that met the end of an idle connection can be sent again.
+//!
+//! Not here: the connection ([`super::transport`]).
+
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::streamed::Rest;
+use crate::http1::Framing;
+use crate::http1::body::{Body, BodyError, Keep};
+use crate::http1::head::{self, HeadError, Parsed, Slots};
+
+/// Shared by a forwarder's client and its connection; only one of them is at work at a time.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Watch(Arc<Mutex<Watched>>);
+
+/// The response under way.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    seen: Seen,
+    /// Bytes that ureq has used, as far as they are not judged.
+    pending: Vec<u8>,
+    status: u16,
+    length: Option<u64>,
+    keeps: bool,
+    /// The request has met the end of an idle connection, and the server has not read it.
+    pub(super) is_unread: bool,
+    /// What is left of the connection is to be handed over.
+    hands_over: bool,
+    rest: Option<(Arc<TcpStream>, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+enum Seen {
+    #[default]
+    Nothing,
+    /// INVARIANT: the bytes left of a body with a length.
+    Length(u64),
+    Body(Body),
+    Refused(HeadError),
+    Broken,
+}
+
+impl Watch {
+    /// Another request is sent: its response is the next one.
+    pub(super) fn begin(&self) {
+        *self.watched() = Watched::default();
+    }
+
+    pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the connection is not closed when ureq gives it up, but kept for [`Self::rest`].
+    pub(super) fn hand_over(&self) {
+        self.watched().hands_over = true;
+    }
+
+    /// What is left of the connection that ureq has given up, and the data that it had not used.
+    pub(super) fn rest(&self) -> Option<(Rest, Vec<u8>)> {
+        let mut watched = self.watched();
+        let (stream, mut input) = watched.rest.take()?;
+        let mut body = match std::mem::take(&mut watched.seen) {
+            Seen::Length(left) => Body::new(Framing::Length(left), Keep::Data),
+            Seen::Body(body) => body,
+            Seen::Nothing | Seen::Refused(_) | Seen::Broken => return None,
+        };
+        input.splice(0..0, watched.pending.drain(..));
+        let step = body.advance(&mut input).ok()?;
+        let data = input[..step.kept].to_vec();
+        input.drain(..step.consumed);
+        let stream = Arc::into_inner(stream)?;
+        Some((Rest { stream, input, body, length: watched.length, keeps: watched.keeps }, data))
+    }
+}
+
+impl Watched {
+    /// The status of the response, if its head has come and is right.
+    ///
+    /// # Errors
+    /// When the agent takes no such head.
+    pub(super) fn status(&self) -> Result<u16, HeadError> {
+        if let Seen::Refused(error) = self.seen { Err(error) } else { Ok(self.status) }
+    }
+
+    /// The length that the server has given the body.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// ureq has used these bytes of the response.
+    pub(super) fn used(&mut self, bytes: &[u8]) {
+        match &mut self.seen {
+            Seen::Nothing => {
+                self.pending.extend_from_slice(bytes);
+                self.read_heads();
+            }
+            Seen::Length(left) => *left = left.saturating_sub(bytes.len() as u64),
+            Seen::Body(body) if body.ends_with_input() => {}
+            Seen::Body(_) => {
+                self.pending.extend_from_slice(bytes);
+                if self.read_body().is_err() {
+                    self.seen = Seen::Broken;
+                }
+            }
+            Seen::Refused(_) | Seen::Broken => {}
+        }
+    }
+
+    fn read_heads(&mut self) {
+        while matches!(self.seen, Seen::Nothing) {
+            let mut slots = Slots::new();
+            match head::response(&self.pending, &mut slots) {
+                Ok(Parsed::Partial) => return,
+                Ok(Parsed::Complete(head)) if head.status < 200 => {
+                    let length = head.length;
+                    self.pending.drain(..length);
+                }
+                Ok(Parsed::Complete(head)) => {
+                    self.status = head.status;
+                    self.keeps = head.options.keeps(head.version) && head.framing != Framing::Close;
+                    self.length = if let Framing::Length(length) = head.framing { Some(length) } else { None };
+                    let (length, framing) = (head.length, head.framing);
+                    self.pending.drain(..length);
+                    self.seen = match framing {
+                        Framing::Length(length) => Seen::Length(length.saturating_sub(self.pending.len() as u64)),
+                        framing => Seen::Body(Body::new(framing, Keep::Data)),
+                    };
+                    if matches!(self.seen, Seen::Length(_)) {
+                        self.pending.clear();
+                    }
+                }
+                Err(error) => self.seen = Seen::Refused(error),
+            }
+        }
+    }
+
+    fn read_body(&mut self) -> Result<(), BodyError> {
+        if let Seen::Body(body) = &mut self.seen {
+            let step = body.advance(&mut self.pending)?;
+            self.pending.drain(..step.consumed);
+        }
+        Ok(())
+    }
+
+    /// The connection is given up; `input`: what was read and not used.
+    pub(super) fn given_up(&mut self, stream: &Arc<TcpStream>, input: &[u8]) {
+        if self.hands_over {
+            self.rest = Some((Arc::clone(stream), input.to_vec()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What is handed over after so many bytes of a response were used, the next read and not used, the others not read.
+    fn handed_over(raw: &[u8], used: usize, read: usize) -> (Rest, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let watch = Watch::default();
+        for byte in raw[..used].chunks(3) {
+            watch.watched().used(byte);
+        }
+        watch.hand_over();
+        watch.watched().given_up(&stream, &raw[used..read]);
+        drop(stream);
+        watch.rest().unwrap()
+    }
+
+    #[test]
+    fn a_response_goes_on_where_it_was_left() {
+        let head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+        let raw = [&head[..], body].concat();
+        for used in head.len()..raw.len() {
+            for read in used..raw.len() {
+                // ureq has given what it has used to its reader.
+                let mut before = Body::new(Framing::Chunked, Keep::Data);
+                let mut own = raw[head.len()..used].to_vec();
+                let step = before.advance(&mut own).unwrap();
+                let mut data = own[..step.kept].to_vec();
+                let (mut rest, more) = handed_over(&raw, used, read);
+                data.extend_from_slice(&more);
+                let mut left = [&rest.input[..], &raw[read..]].concat();
+                let step = rest.body.advance(&mut left).unwrap();
+                data.extend_from_slice(&left[..step.kept]);
+                assert_eq!((&data[..], rest.body.has_ended()), (&b"hello world"[..], true), "{used} {read}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_goes_on_where_it_was_left() {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n";
+        let raw = [&head[..], b"hello world"].concat();
+        for used in head.len()..raw.len() {
+            let (mut rest, data) = handed_over(&raw, used, used + 1);
+            assert_eq!((rest.length, &data[..], rest.keeps), (Some(11), &raw[used..=used], true));
+            let mut left = raw[used + 1..].to_vec();
+            assert!(rest.body.advance(&mut left).is_ok() && rest.body.has_ended(), "{used}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_ambiguous_is_refused() {
+        let watch = Watch::default();
+        watch.watched().used(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
+        assert!(watch.watched().status().is_err());
+    }
+}
