@@ -63,13 +63,16 @@
 //!
 //! ```text
 //!  worker ─ request ─▶ batcher: lane of its key ─ full, due or a place free ─▶ forwarder: one body spliced out of all
-//!     ▲                                                                            │ one call (ureq)
-//!     └──────────────── answer: a range of the one response ◀─────────────────────┘
+//!     ▲                    ▲                                                       │ one call (ureq)
+//!     │                    └── two halves ◀── the answer can't be divided ─────────┤
+//!     ├──────────────── answer: a range of the one response ◀──────────────────────┤
+//!     └──────────────── connection, in the middle of a large response ◀────────────┘
 //! ```
 //!
 //! A request's body is one buffer that moves from worker to batcher to forwarder. Where its instances lie is found by
-//! one walk over the bytes; no document is built, so no number, escape or key can change. The response is shared by the
-//! members of the batch, and each worker copies its clients' ranges into one write.
+//! one walk over the bytes as they come; no document is built, so no number, escape or key can change. The response is
+//! shared by the members of the batch until the last byte has gone. What is too large to be kept is not: a large request
+//! passes, and a large response is relayed by the worker, to whom the forwarder hands its connection.
 //!
 //! # Life of an event
 //!

@@ -82,8 +82,8 @@ const PURE: [(&str, &[&str]); 4] = [
     (
         "src/batcher",
         &[
-            "queue", "due", "again", "pace", "json", "runs", "v1", "v2", "v2_walk", "v2_data", "key", "fields",
-            "request", "answer",
+            "queue", "due", "again", "divide", "pace", "json", "runs", "v1", "v2", "v2_walk", "v2_data", "key",
+            "fields", "request", "answer",
         ],
     ),
     (

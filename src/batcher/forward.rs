@@ -12,7 +12,6 @@
 //!
 //! Not here: which requests share a batch ([`super::queue`]), and the client ([`super::call`]).
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,21 +21,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::answer::{Answer, Failure, Response};
+use super::answer::{Answer, Failure};
 use super::batch::{Batch, Outcome, Part, Receipt};
 use super::bell::Bell;
 use super::call::{Call, Client, Reply, batch_id};
+use super::divide::{divide, merged};
 use super::fields;
 use super::metrics::BatcherMetrics;
 use super::outbox::Outbox;
-use super::request::{Payload, Request};
-use super::v1;
-use super::v2::{self, NewId, Tensors};
+use super::request::Request;
 use crate::config::UPSTREAM_IDLE_TIMEOUT;
-
-/// What a batch of several is answered when one of its requests may be to blame, or their number (SPEC B8). TorchServe says
-/// 507 when a batch is more than the memory holds.
-const ASKED_AGAIN: [u16; 6] = [400, 404, 413, 422, 500, 507];
 
 /// What the forwarder threads share.
 pub(super) struct Forwarder {
@@ -158,9 +152,7 @@ impl Forwarder {
                 }
                 Some(vec![Answer::Streamed(streamed)])
             }
-            Ok(Reply::Whole(response)) if response.is_success() => shares(members, response.into()),
-            Ok(Reply::Whole(response)) if members.len() > 1 && ASKED_AGAIN.contains(&response.status) => None,
-            Ok(Reply::Whole(response)) => Some(whole(members, &response.into())),
+            Ok(Reply::Whole(response)) => divide(members, response),
             Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
         }
     }
@@ -230,78 +222,4 @@ fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Re
     under_way.end();
     members.iter().for_each(|member| member.call_ended(&under_way));
     result
-}
-
-/// The body of the one call for all; a single member's is its own, byte for byte.
-fn merged<'m>(members: &'m [Arc<Request>], batch_id: &[u8]) -> Cow<'m, [u8]> {
-    if let [only] = members {
-        return Cow::Borrowed(&only.body);
-    }
-    // INVARIANT: the key of a lane holds the path, so all have the same protocol.
-    match &members[0].payload {
-        Payload::V1(_) => v1::merge(&of_v1(members)).into(),
-        Payload::V2(_) => {
-            // Where ids are used at all the batch has one too: the KServe SDK's servers can't answer without it.
-            let bodies = of_v2(members);
-            let has_id = bodies.iter().any(|(body, tensors)| tensors.id(body).is_some());
-            let id = [b"\"", batch_id, b"\""].concat();
-            v2::merge(&bodies, if has_id { NewId::This(&id) } else { NewId::AsSent }).into()
-        }
-    }
-}
-
-fn of_v1(members: &[Arc<Request>]) -> Vec<(&[u8], &v1::List)> {
-    let bodies = members.iter().filter_map(|member| match &member.payload {
-        Payload::V1(list) => Some((&member.body[..], list)),
-        Payload::V2(_) => None,
-    });
-    bodies.collect()
-}
-
-fn of_v2(members: &[Arc<Request>]) -> Vec<(&[u8], &Tensors)> {
-    let bodies = members.iter().filter_map(|member| match &member.payload {
-        Payload::V2(tensors) => Some((&member.body[..], tensors)),
-        Payload::V1(_) => None,
-    });
-    bodies.collect()
-}
-
-/// The response for each of them as it came.
-fn whole(members: &[Arc<Request>], response: &Arc<Response>) -> Vec<Answer> {
-    members.iter().map(|_| Answer::Whole(Arc::clone(response))).collect()
-}
-
-/// Each member's share of a successful response; `None`: it can't be divided with certainty. What is said to one alone and
-/// can't be read is passed on (SPEC B0).
-fn shares(members: &[Arc<Request>], response: Arc<Response>) -> Option<Vec<Answer>> {
-    let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
-    let is_alone = members.len() == 1;
-    let shares = match &members[0].payload {
-        Payload::V2(_) if is_alone => None,
-        _ if response.is_coded => None,
-        Payload::V1(_) => shares_v1(&counts, &response),
-        Payload::V2(_) => shares_v2(&of_v2(members), &counts, &response),
-    };
-    shares.or_else(|| is_alone.then(|| whole(members, &response)))
-}
-
-fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
-    let ranges = v1::predictions(&response.body, counts)?;
-    Some(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
-}
-
-fn shares_v2(members: &[(&[u8], &Tensors)], counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
-    let tensors = Tensors::of_response(&response.body, counts).ok()?;
-    // An id that the server took from the batch's is nobody's; one of its own making is as good as any.
-    let batch_id = [b"\"", &response.batch_id[..], b"\""].concat();
-    let own_id = if tensors.id(&response.body) == Some(&batch_id[..]) { NewId::None } else { NewId::AsSent };
-    let has_text = tensors.id(&response.body).is_some();
-    let share = |(number, (body, request)): (usize, &(&[u8], &Tensors))| {
-        // A server that gives no id gives none to a request alone either.
-        let id = request.id(body).filter(|_| has_text).map_or(own_id, NewId::This);
-        let body = tensors.share(&response.body, number, counts[number], id);
-        let mut held = response.held.beside();
-        held.grow(body.len()).then(|| Answer::Rebuilt { response: Arc::clone(response), body, held })
-    };
-    members.iter().enumerate().map(share).collect()
 }

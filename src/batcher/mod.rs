@@ -7,13 +7,17 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`queue`], `lane`, [`pace`], [`batch`] | who waits for what, which batch leaves when; pure |
-//! | [`v1`], [`v2`], [`json`] | where instances lie in a body, merging and splitting; pure |
+//! | [`queue`], `due`, `lane`, [`pace`], [`batch`] | who waits for what, which batch leaves when; pure |
+//! | `divide` | what is sent for a batch, and what each member gets; pure |
+//! | `again` | what is asked again, and which keys are not merged; pure |
+//! | [`json`], `runs` | one walk over JSON, as it comes; pure |
+//! | [`v1`], [`v2`], `v2_walk`, `v2_data` | where instances lie in a body, merging and splitting; pure |
 //! | [`key`] | what must be equal in a batch |
 //! | `request`, `answer`, `join` | what goes through, and a request in parts |
 //! | `fields` | which header fields a batch and its members get |
 //! | `forward`, `call`, `transport`, `line` | a forwarder thread, its HTTP client, and how a call is ended from outside |
-//! | `gate`, `bell` | how much may wait, and what wakes the batcher |
+//! | `watch`, `streamed` | what its connection carries, and a response that is handed over in the middle |
+//! | `gate`, `bell`, `outbox` | how much may wait, what wakes the batcher, and the way of answers to the workers |
 //! | `metrics` | what is counted |
 //!
 //! The batcher waits in one place, for a message, a return or the next due time, and never for a forwarder: it gives a
@@ -31,6 +35,7 @@ pub(crate) mod answer;
 pub mod batch;
 mod bell;
 mod call;
+mod divide;
 mod due;
 mod fields;
 mod forward;
@@ -387,5 +392,7 @@ fn own_concurrency(policy: BatchPolicy) -> usize {
     }
 }
 
+#[cfg(test)]
+mod alike_tests;
 #[cfg(test)]
 mod merge_tests;

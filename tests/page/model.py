@@ -40,7 +40,7 @@ LABELS = {
         "reason",
         [
             "bad_request", "too_large", "unsupported", "slow_client", "too_many_connections",
-            "out_of_descriptors", "out_of_threads", "batch_queue_full", "batch_bytes_full",
+            "out_of_descriptors", "batch_queue_full", "batch_bytes_full",
             "batch_late",
         ],
     ),

@@ -141,8 +141,8 @@ fn bodies_over_64_mib_in_all_are_turned_away() {
     assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"batch_bytes_full\"}"), 1);
     let mut small = submit(&agent, predict(&["1"]));
     leave(&agent, waiting, Wire::close);
-    let mut rest = submit(&agent, counted(98));
     let mut large = submit_whole(&agent, &long);
+    let mut rest = submit(&agent, counted(98));
     assert_eq!(predictions(&rest.response()), numbers(98));
     assert_eq!(predictions(&small.response()), ["1"]);
     assert_eq!(predictions(&large.response()).len(), 1);
