@@ -281,12 +281,13 @@ pub const BATCH_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// others. A larger one passes as it comes; there is nothing to gain from a batch for it.
 pub const BATCH_REQUEST_BYTES: usize = BATCH_BODY_BYTES / 8;
 
-/// Bytes of answers that are held at once: those that forwarders read, and those that clients have not taken to the end.
-pub const BATCH_ANSWERS_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of answers that are held at once: those that forwarders read, and those that clients have not taken to the end. Half
+/// of what requests may hold: most answers are taken at once, and where there is no room they are streamed.
+pub const BATCH_ANSWERS_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bytes of one answer that is held, an eighth of all. A larger one is streamed to its client; one to several requests is
-/// asked for again in halves.
-pub const BATCH_ANSWER_BYTES: usize = BATCH_ANSWERS_BYTES / 8;
+/// Bytes of one answer that is held. A larger one is streamed to its client; one to several requests is asked for again in
+/// halves. As many as of a request: a model answers with about as much as it is asked.
+pub const BATCH_ANSWER_BYTES: usize = BATCH_REQUEST_BYTES;
 
 /// Time that a client may hold a part of the batcher's bytes before it makes way for others in need of them, if it is the
 /// slowest: 8 MiB take 64 ms at 1 Gbit/s.

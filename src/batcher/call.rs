@@ -138,6 +138,10 @@ impl Client {
         response.body.reserve_exact(length.map_or(0, |length| length + 1));
         loop {
             let at = response.body.len();
+            // In few steps, as each leaves a hole behind that the allocator keeps.
+            if response.body.capacity() < at + READ_BYTES && length.is_none() {
+                response.body.reserve_exact((7 * at).clamp(READ_BYTES, BATCH_ANSWER_BYTES + READ_BYTES));
+            }
             response.body.resize(at + length.map_or(READ_BYTES, |length| length - at + 1).min(READ_BYTES), 0);
             let read = loop {
                 match reader.read(&mut response.body[at..]) {

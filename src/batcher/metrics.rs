@@ -174,7 +174,7 @@ impl Source for BatcherMetrics {
             ),
             Family::gauge(
                 "kserve_agent_batch_answers_bytes",
-                "Bytes of answers to batched requests that clients have not taken, at most 64 MiB.",
+                "Bytes of answers to batched requests that clients have not taken, at most 32 MiB.",
                 self.gate.answers().bytes() as u64,
             ),
         ]

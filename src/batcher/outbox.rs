@@ -52,3 +52,43 @@ impl fmt::Debug for Outbox {
         f.write_str("Outbox")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::batcher::answer::Failure;
+
+    #[derive(Default)]
+    struct Counts {
+        left: Mutex<Vec<usize>>,
+        woken: Mutex<Vec<usize>>,
+    }
+
+    impl Deliver for Arc<Counts> {
+        fn leave(&self, ticket: Ticket, _: Answer) {
+            assert!(self.woken.lock().unwrap().is_empty(), "all are left before anybody is woken");
+            self.left.lock().unwrap().push(ticket.worker);
+        }
+
+        fn wake(&self, worker: usize) {
+            self.woken.lock().unwrap().push(worker);
+        }
+
+        fn relieve(&self) {}
+    }
+
+    #[test]
+    fn a_worker_is_woken_once_for_all_answers_of_a_batch() {
+        let counts = Arc::new(Counts::default());
+        let outbox = Outbox::new(Arc::clone(&counts));
+        let workers = [3, 0, 3, 127, 0, 3];
+        let answers = workers.map(|worker| (Ticket { worker, key: 0, serial: 0 }, Answer::Failed(Failure::Late)));
+        outbox.send(answers);
+        assert_eq!(
+            (&counts.left.lock().unwrap()[..], &counts.woken.lock().unwrap()[..]),
+            (&workers[..], &[0, 3, 127][..])
+        );
+    }
+}

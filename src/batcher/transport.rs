@@ -250,3 +250,70 @@ impl Buffers for Wire {
         self.input.can_use_input()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A connection that has carried a response, and the server's end of it.
+    fn reused() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let wire = Wire {
+            stream,
+            input: LazyBuffers::new(BATCH_CALL_BUFFER_BYTES, 1),
+            output: vec![0; BATCH_CALL_BUFFER_BYTES],
+            head: 0,
+            awaits_response: false,
+            watch: Watch::default(),
+            broken: None,
+            is_reused: true,
+            sent: 0,
+            pieces: 0,
+            read_timeout: None,
+            write_timeout: None,
+        };
+        (wire, listener.accept().unwrap().0)
+    }
+
+    /// Sends a request of so many bytes; whether it is certain that the server has not read it.
+    fn is_unread(wire: &mut Wire, bytes: usize, server: impl FnOnce()) -> bool {
+        wire.watch.begin();
+        wire.transmit_output(bytes / 2, NextTimeout::default()).unwrap();
+        wire.transmit_output(bytes - bytes / 2, NextTimeout::default()).unwrap();
+        server();
+        // A connection that has ended reads nothing, or an error.
+        let _ = wire.await_input(NextTimeout::default());
+        wire.watch.watched().is_unread
+    }
+
+    #[test]
+    fn a_server_that_closed_before_the_request_came_has_not_read_it() {
+        let (mut wire, server) = reused();
+        drop(server);
+        assert!(is_unread(&mut wire, 1000, || ()));
+        let (mut wire, server) = reused();
+        drop(server);
+        assert!(!is_unread(&mut wire, 5000, || ()), "of a long one it may have read a part");
+    }
+
+    #[test]
+    fn a_server_that_closes_behind_the_request_may_have_read_it() {
+        let (mut wire, mut server) = reused();
+        let read = move || {
+            server.read_exact(&mut [0; 1000]).unwrap();
+        };
+        assert!(!is_unread(&mut wire, 1000, read), "it has read all of it");
+        let (mut wire, mut server) = reused();
+        let read = move || {
+            server.read_exact(&mut [0; 10]).unwrap();
+        };
+        assert!(!is_unread(&mut wire, 1000, read), "a part of it");
+        let (mut wire, server) = reused();
+        wire.is_reused = false;
+        drop(server);
+        assert!(!is_unread(&mut wire, 1000, || ()), "a new connection was not idle");
+    }
+}

@@ -119,15 +119,9 @@ impl Body {
         self.state == State::Close
     }
 
-    /// Puts its framing back around `data`, all that [`Keep::Data`] has kept of a chunked body so far, and keeps it from now
-    /// on. Trailers that have come are discarded, as whoever takes the coding off may do (RFC 9112 §7.1.2).
-    pub fn reframe(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        let end = self.reframe_before(data.len(), out);
-        out.extend_from_slice(data);
-        out.extend_from_slice(end);
-    }
-
-    /// The same for data that are sent from elsewhere: writes what comes before them, and returns what comes behind.
+    /// Puts its framing back around so many bytes of data, all that [`Keep::Data`] has kept of a chunked body so far, and
+    /// keeps it from now on: writes what comes before the data, and returns what comes behind. Trailers that have come are
+    /// discarded, as whoever takes the coding off may do (RFC 9112 §7.1.2).
     pub fn reframe_before(&mut self, data: usize, out: &mut Vec<u8>) -> &'static [u8] {
         debug_assert!(!matches!(self.state, State::Length(_) | State::Close), "the body is chunked");
         self.keep = Keep::Framing;
@@ -289,7 +283,9 @@ mod tests {
             let mut body = Body::new(Framing::Chunked, Keep::Data);
             let (mut pending, mut out) = (raw[..at].to_vec(), Vec::new());
             let step = body.advance(&mut pending).unwrap();
-            body.reframe(&pending[..step.kept], &mut out);
+            let end = body.reframe_before(step.kept, &mut out);
+            out.extend_from_slice(&pending[..step.kept]);
+            out.extend_from_slice(end);
             let mut rest = [&pending[step.consumed..], &raw[at..]].concat();
             let step = body.advance(&mut rest).unwrap();
             out.extend_from_slice(&rest[..step.kept]);

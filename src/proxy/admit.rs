@@ -85,7 +85,6 @@ impl Plane {
                     unsent: Unsent::default(),
                     upstream: None,
                     began: None,
-                    held: None,
                     owes: None,
                     tap: None,
                     has_waited: false,

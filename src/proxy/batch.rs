@@ -25,7 +25,6 @@ use crate::batcher::batch::Ticket;
 use crate::batcher::request::{Arrival, Unfit};
 use crate::batcher::streamed::{Rest, Streamed};
 use crate::batcher::v1::BadRequest;
-use crate::config::POOL_BYTES;
 use crate::http1::Version;
 use crate::http1::body::BodyError;
 use crate::http1::chunk::write_size;
@@ -166,7 +165,6 @@ impl Plane {
         self.connections[key].owes =
             Some(Owed { status, since: self.now, bytes: body.as_ref().map_or(0, LargeBody::len) });
         let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
-        self.shrink_out();
         if let (Some(body), true) = (body, flow != Flow::Close) {
             self.keep_body(key, body);
         }
@@ -233,7 +231,7 @@ impl Plane {
         }
         if !data.is_empty() {
             let range = 0..data.len();
-            self.keep_body(key, LargeBody::new(Source::Own { bytes: data, _held: held }, range, end));
+            self.keep_body(key, LargeBody::new(Source::Own { bytes: data, held }, range, end));
         }
         Flow::Next
     }
@@ -258,31 +256,24 @@ impl Plane {
         out.clear();
         let mut exchange = Exchange::open(&head, &connection.peer, self.setup.authority.as_bytes(), out);
         let body_at = out.len();
-        exchange.resume(body, &bytes, out);
-        let has_request = exchange.has_request();
+        let end = exchange.resume(body, bytes.len(), out);
         if let Some(tap) = &mut connection.tap {
-            tap.request(&out[body_at..], has_request, self.setup.logger.as_ref());
+            let logger = self.setup.logger.as_ref();
+            [&out[body_at..], &bytes].iter().for_each(|framed| tap.request(framed, false, logger));
+            tap.request(end, exchange.has_request(), logger);
         }
-        connection.held = Some(Box::new(held));
         connection.phase = Phase::Exchange(exchange);
-        let sent = self.dispatch(key);
-        self.shrink_out();
-        self.forget_taken(key);
-        match sent {
-            Ok(()) => Flow::Next,
-            Err(fault) => self.fail(key, fault),
+        let body = batch_heads::write_body(out, Source::Own { bytes, held }, end);
+        if let Err(fault) = self.dispatch(key) {
+            return self.fail(key, fault);
         }
-    }
-
-    /// What the server has taken of a collected request counts no longer.
-    pub(super) fn forget_taken(&mut self, key: usize) {
-        let connection = &mut self.connections[key];
-        if let (Some(upstream), Some(held)) = (connection.upstream, &mut connection.held) {
-            match self.upstreams[upstream].unsent.len() {
-                0 => connection.held = None,
-                left => held.shrink_to(left),
-            }
+        if let (Some(body), Some(upstream)) = (body, self.connections[key].upstream) {
+            let upstream = &mut self.upstreams[upstream];
+            // It is no more in one piece, to be sent again.
+            self.buffers.pool.put(&mut upstream.replay);
+            upstream.unsent.keep_body(body);
         }
+        Flow::Next
     }
 
     /// Makes room in the batcher's budget: of the clients that hold some of it for a while the slowest makes way, whose
@@ -315,13 +306,6 @@ impl Plane {
             _ => self.queue(slowest),
         }
         true
-    }
-
-    /// A large body must not stay behind.
-    fn shrink_out(&mut self) {
-        if self.buffers.out.capacity() > POOL_BYTES {
-            self.buffers.out = Vec::new();
-        }
     }
 }
 

@@ -62,19 +62,18 @@ pub(super) fn write_answer(
             let length = start.iter().map(|part| part.len()).sum::<usize>() + range.len() + V1_END.len();
             write_head(out, &response, JSON, Some(length), version, connection);
             start.iter().for_each(|part| out.extend_from_slice(part));
-            write_body(out, Source::Shared(response), range, V1_END)
+            write_part(out, Source::Shared(response), range, V1_END)
         }
         Answer::Whole(response) => {
             // Neither has a body, and so no length of one (RFC 9110 §8.6).
             let range = 0..if matches!(response.status, 204 | 304) { 0 } else { response.body.len() };
             let length = (!matches!(response.status, 204 | 304)).then_some(range.len());
             write_head(out, &response, &response.fields_of_body, length, version, connection);
-            write_body(out, Source::Shared(response), range, b"")
+            write_part(out, Source::Shared(response), range, b"")
         }
         Answer::Rebuilt { response, body, held } => {
             write_head(out, &response, JSON, Some(body.len()), version, connection);
-            let range = 0..body.len();
-            write_body(out, Source::Own { bytes: body, _held: held }, range, b"")
+            write_body(out, Source::Own { bytes: body, held }, b"")
         }
         // It is relayed, not written.
         Answer::Streamed(_) => None,
@@ -149,7 +148,13 @@ fn write_lines(out: &mut Vec<u8>, response: &Response, fields_of_body: &[u8], ve
     out.extend_from_slice(&response.fields);
 }
 
-fn write_body(out: &mut Vec<u8>, source: Source, range: Range<usize>, end: &'static [u8]) -> Option<LargeBody> {
+/// Appends a body and what ends it to `out`; a large one is returned instead, to be sent from where it lies.
+pub(super) fn write_body(out: &mut Vec<u8>, source: Source, end: &'static [u8]) -> Option<LargeBody> {
+    let range = 0..source.bytes().len();
+    write_part(out, source, range, end)
+}
+
+fn write_part(out: &mut Vec<u8>, source: Source, range: Range<usize>, end: &'static [u8]) -> Option<LargeBody> {
     let body = LargeBody::new(source, range, end);
     if body.len() > BATCH_COPY_BYTES {
         return Some(body);

@@ -105,9 +105,19 @@ pub(crate) enum Source {
     Own {
         /// The bytes.
         bytes: Vec<u8>,
-        /// What counts them.
-        _held: Held,
+        /// What counts those that are still to be sent.
+        held: Held,
     },
+}
+
+impl Source {
+    /// All of the bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(response) => &response.body,
+            Self::Own { bytes, .. } => bytes,
+        }
+    }
 }
 
 impl LargeBody {
@@ -115,16 +125,9 @@ impl LargeBody {
         Self { source, range, end }
     }
 
-    fn bytes(&self) -> &[u8] {
-        match &self.source {
-            Source::Shared(response) => &response.body,
-            Source::Own { bytes, .. } => bytes,
-        }
-    }
-
     /// What is to be sent next.
     pub(crate) fn rest(&self) -> &[u8] {
-        if self.range.is_empty() { self.end } else { &self.bytes()[self.range.clone()] }
+        if self.range.is_empty() { self.end } else { &self.source.bytes()[self.range.clone()] }
     }
 
     /// What comes behind [`Self::rest`].
@@ -137,6 +140,9 @@ impl LargeBody {
             self.end = &self.end[sent..];
         } else {
             self.range.start += sent;
+            if let Source::Own { held, .. } = &mut self.source {
+                held.shrink_to(self.range.len());
+            }
         }
     }
 
@@ -175,11 +181,6 @@ impl Unsent {
     /// Bytes of the large body that wait.
     pub(crate) fn large(&self) -> usize {
         self.body.as_ref().map_or(0, |body| body.len())
-    }
-
-    /// Bytes that wait.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len() - self.sent + self.large()
     }
 
     /// The socket took so many bytes.
@@ -226,7 +227,7 @@ mod tests {
     fn a_large_body_is_sent_behind_what_waits_from_where_it_lies() {
         let (mut pool, mut unsent, mut sent) = (Pool::default(), Unsent::default(), Vec::new());
         unsent.keep(b"head", &mut pool);
-        let source = Source::Own { bytes: b"a body".to_vec(), _held: crate::ops::budget::Budget::new(1).hold() };
+        let source = Source::Own { bytes: b"a body".to_vec(), held: crate::ops::budget::Budget::new(1).hold() };
         unsent.keep_body(LargeBody::new(source, 2..6, b"!?"));
         assert_eq!(unsent.large(), 6);
         while !unsent.is_empty() {

@@ -23,7 +23,6 @@ use super::socket::Socket;
 use crate::batcher::request::Request;
 use crate::config::BATCH_RELIEF_AFTER;
 use crate::logger::tap::Tap;
-use crate::ops::budget::Held;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -47,8 +46,6 @@ pub(crate) struct Connection {
     pub(crate) moved: u64,
     /// Tells this connection from an earlier one in the same slot.
     pub(crate) serial: u64,
-    /// What the batcher's gate has let it keep of a request that passes all the same.
-    pub(crate) held: Option<Box<Held>>,
     /// The answer of a batched request that has not gone out to its last byte.
     pub(crate) owes: Option<Owed>,
     /// Captures the request and its response for the payload log.

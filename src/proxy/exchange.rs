@@ -126,16 +126,13 @@ impl Exchange {
         }
     }
 
-    /// The client's body has come before the exchange was opened as far as `body` says, and this is its data: appends it to
-    /// `out` as it goes to the server.
-    pub fn resume(&mut self, mut body: Body, data: &[u8], out: &mut Vec<u8>) {
+    /// The client's body has come before the exchange was opened, as far as `body` says, with so many bytes of data. Appends
+    /// what goes to the server before them to `out`, and returns what goes behind them.
+    pub fn resume(&mut self, mut body: Body, data: usize, out: &mut Vec<u8>) -> &'static [u8] {
         self.client.expects_continue = false;
-        if self.request.is_chunked() {
-            body.reframe(data, out);
-        } else {
-            out.extend_from_slice(data);
-        }
+        let end = if self.request.is_chunked() { body.reframe_before(data, out) } else { b"" };
         self.request = body;
+        end
     }
 
     /// Bytes from the client, which end up in front of `buf` as they go to the server.

@@ -71,7 +71,6 @@ impl Plane {
                     upstream.unsent.advance(sent, pool);
                     // The wait for a response starts anew with every byte that the server takes.
                     self.upstream_deadlines.cancel(upstream_key);
-                    self.forget_taken(key);
                 }
                 Err(kind) if !upstream.connected => return Err(Fault::Connect(kind)),
                 Err(kind) => {
@@ -301,7 +300,6 @@ impl Plane {
         self.end_tap(key);
         self.cut_request(key);
         let connection = &mut self.connections[key];
-        connection.held = None;
         let Phase::Exchange(exchange) = &connection.phase else { return Flow::Close };
         match outcome.client_closes {
             None => {

@@ -6,7 +6,7 @@ use crate::batcher_support::{
     Gate, NEVER, PATH, assert_turned_away, batching, calls, echo, instances_body, leave, post, predict, predictions,
     settle, sizes, submit,
 };
-use crate::support::{Agent, Server, Wire, alone, holds_within, possible_connections};
+use crate::support::{Agent, Server, Wire, alone, holds_within, possible_connections, until};
 
 #[test]
 fn a_connection_that_waits_for_its_batch_does_not_make_room_for_others() {
@@ -177,4 +177,84 @@ fn ten_thousand_may_wait_unless_told_otherwise_and_the_next_may_not() {
         assert_eq!(predictions(&client.response()), ["1"]);
     }
     assert_eq!(sizes(&gate.server), [20_000]);
+}
+
+#[test]
+fn a_call_whose_client_leaves_while_it_connects_is_not_made() {
+    let _alone = alone();
+    // A backlog that is full, so that the agent's connection waits for its turn.
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let port = address.as_socket().unwrap().port();
+    let agent = Agent::setup(port).flags(&["--enable-batcher", "--threads=1", "--max-batchsize=1"]).watched().start();
+    let fill = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.connect(&address);
+        socket
+    };
+    let _filled: Vec<_> = (0..4).map(|_| fill()).collect();
+    let mut client = agent.connect();
+    client.send(predict(&["1"]));
+    until("a batch is under way", || agent.metrics().count("batches_in_flight") == 1);
+    client.close();
+    until("it has left", || agent.metrics().count("requests_in_flight") == 0);
+    // Its connection comes through when the others are taken; the kernel tries again after 1 s and 3 s.
+    let accept = std::thread::spawn(move || {
+        let listener = std::net::TcpListener::from(listener);
+        listener.set_nonblocking(true).unwrap();
+        let mut read = Vec::new();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(6);
+        while std::time::Instant::now() < end {
+            if let Ok((mut socket, _)) = listener.accept() {
+                socket.set_nonblocking(false).unwrap();
+                socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+                let mut bytes = [0; 100];
+                read.push(std::io::Read::read(&mut socket, &mut bytes).unwrap_or(0));
+            }
+            std::thread::yield_now();
+        }
+        read
+    });
+    until("the batch is over", || agent.metrics().count("batches_in_flight") == 0);
+    assert!(accept.join().unwrap().iter().all(|read| *read == 0), "the request has reached the server");
+}
+
+#[test]
+fn pipelined_predict_requests_do_not_keep_others_from_their_turn() {
+    let _alone = alone();
+    let server = Server::with(echo);
+    let agent = batching(&server, &["--max-latency=1000", "--batch-policy=eager"]);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let port = agent.port;
+    let floods: Vec<_> = (0..8)
+        .map(|_| {
+            let stop = std::sync::Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut client = Wire::connect(port);
+                let mut answered = 0;
+                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    client.send(predict(&["1"]).repeat(50));
+                    (0..50).for_each(|_| assert_eq!(client.response().status(), 200));
+                    answered += 50;
+                }
+                answered
+            })
+        })
+        .collect();
+    let probe = "GET / HTTP/1.1\r\nHost: a\r\nK-Network-Probe: probe\r\nK-Network-Hash: x\r\n\r\n";
+    let mut client = agent.connect();
+    let mut longest = std::time::Duration::ZERO;
+    for _ in 0..300 {
+        let began = std::time::Instant::now();
+        client.send(probe);
+        assert_eq!(client.response().status(), 200);
+        longest = longest.max(began.elapsed());
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let answered: usize = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
+    // Before there was a bound it was as long as the flood.
+    assert!(answered >= 400 && longest < std::time::Duration::from_secs(1), "{answered} {longest:?}");
 }

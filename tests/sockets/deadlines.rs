@@ -22,7 +22,7 @@ const EARLY: Duration = Duration::from_millis(100);
 
 #[test]
 fn every_deadline_holds() {
-    let scenarios: [(&str, fn()); 15] = [
+    let scenarios: [(&str, fn()); 16] = [
         ("a head in drips is cut at an absolute deadline", a_head_in_drips_is_cut_at_an_absolute_deadline),
         ("a new connection without a byte is closed", a_new_connection_without_a_byte_is_closed),
         ("a later head has a time of its own", a_later_head_has_a_time_of_its_own),
@@ -31,6 +31,7 @@ fn every_deadline_holds() {
         ("a body in drips is refused", a_body_in_drips_is_refused),
         ("a body that is slow but not too slow passes", a_body_that_is_slow_but_not_too_slow_passes),
         ("a server that reads late is not the client's fault", a_server_that_reads_late_is_not_the_clients_fault),
+        ("a server that never says 100 is at fault", a_server_that_never_says_100_is_at_fault),
         ("a response that nobody takes is cut", a_response_that_nobody_takes_is_cut),
         ("a response taken in drips is cut", a_response_taken_in_drips_is_cut),
         ("a response may pause", a_response_may_pause),
@@ -201,6 +202,23 @@ fn large() -> (Server, Receiver<Instant>) {
         let _ = cut.send(Instant::now());
     });
     (server, is_cut)
+}
+
+fn a_server_that_never_says_100_is_at_fault() {
+    let server = Server::start(|mut peer: Peer| {
+        peer.request_head();
+        peer.wire.rest();
+    });
+    let agent = Agent::watched(server.port, &[]);
+    let mut client = agent.connect();
+    client.patience = HEAD + LATE * 2;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    let began = Instant::now();
+    assert_eq!(client.response().status(), 504);
+    assert_took(began, HEAD);
+    let metrics = agent.metrics();
+    assert_eq!(metrics.count("upstream_errors_total{kind=\"timeout\"}"), 1);
+    assert_eq!(metrics.count("requests_rejected_total{reason=\"slow_client\"}"), 0);
 }
 
 fn a_response_that_nobody_takes_is_cut() {

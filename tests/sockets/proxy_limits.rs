@@ -223,3 +223,22 @@ fn a_burst_at_the_cap_finds_room_as_long_as_connections_are_idle() {
         idle.append(&mut new);
     }
 }
+
+#[test]
+fn silent_tunnels_and_connections_without_a_first_byte_make_way_for_others() {
+    // A server that takes connections and says nothing.
+    let server = Server::start(|mut peer: Peer| drop(peer.wire.rest()));
+    for silence in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""] {
+        for threads in ["--threads=1", "--threads=2"] {
+            let agent = Agent::start(server.port, &[threads, "--max-connections=8"]);
+            let mut held: Vec<Wire> = (0..8).map(|_| agent.connect()).collect();
+            held.iter_mut().for_each(|client| client.send(silence));
+            let probe = "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: kube-probe/1\r\nK-Network-Probe: queue\r\n\r\n";
+            // Not those whose first byte may be on its way.
+            until(&format!("there is room {threads} {silence:?}"), || {
+                let mut client = agent.connect();
+                client.try_send(probe).and_then(|()| client.try_response()).is_ok_and(|got| got.status() == 200)
+            });
+        }
+    }
+}
