@@ -15,6 +15,7 @@
 //! | `logger` | payloads as CloudEvents: captured as they pass, delivered with retries |
 //! | [`storage`] | object stores: S3, Google Cloud Storage, Azure Blob |
 //! | `ops` | the container probe, metrics, the status page, lines of the log, the limits of the process |
+//! | [`fault`] | what can go wrong with a request, its status and text |
 //! | [`http1`] | the HTTP/1.1 codec, pure |
 //! | [`config`] | what the agent was told, and every limit it keeps |
 //!
@@ -111,6 +112,7 @@ pub mod agent;
 pub mod batcher;
 pub mod cli;
 pub mod config;
+pub mod fault;
 pub mod http1;
 pub mod logger;
 mod ops;

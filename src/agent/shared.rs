@@ -15,7 +15,7 @@ use crate::ops::metrics::process::Process;
 use crate::ops::notice::Notices;
 use crate::ops::status::Status;
 use crate::proxy::load::Loads;
-use crate::proxy::metrics::{Blame, ProxyMetrics};
+use crate::proxy::metrics::{ProxyMetrics, name_of_kind};
 use crate::puller::Puller;
 
 pub(super) struct Shared {
@@ -59,7 +59,7 @@ impl Shared {
     /// At the end, so that no failure goes without a trace.
     pub(super) fn say_what_was_left_out(&self) {
         for (kind, lines) in self.notices.left_out() {
-            log::warn!("{}: {lines} more like it since the last such line", Blame::name(kind));
+            log::warn!("{}: {lines} more like it since the last such line", name_of_kind(kind));
         }
     }
 }

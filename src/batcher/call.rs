@@ -15,7 +15,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error, Timeout};
 
-use super::answer::{Failure, Response};
+use super::answer::Response;
 use super::fields;
 use super::line::Line;
 use super::metrics::CallMetrics;
@@ -23,6 +23,9 @@ use super::streamed::Streamed;
 use super::transport::WireConnector;
 use super::watch::Watch;
 use crate::config::{BATCH_ANSWER_BYTES, CONNECT_TIMEOUT, HEAD_BYTES, READ_BYTES, UPSTREAM_IDLE_TIMEOUT};
+use crate::fault::Fault;
+use crate::http1::body::BodyError;
+use crate::http1::head::HeadError;
 use crate::ops::budget::Budget;
 use crate::ops::client;
 use crate::ops::limits::is_exhausted;
@@ -85,7 +88,7 @@ impl Client {
 
     /// Calls the server, and reads its response as far as it is to be held. A request that met the end of an idle connection
     /// and was not read is sent once more (SPEC P9).
-    pub(super) fn post(&self, call: &Call<'_>) -> Result<Reply, Failure> {
+    pub(super) fn post(&self, call: &Call<'_>) -> Result<Reply, Fault> {
         match self.try_to_post(call) {
             Err(_) if self.watch.watched().is_unread => {
                 self.metrics.resent.count();
@@ -95,23 +98,23 @@ impl Client {
         }
     }
 
-    fn try_to_post(&self, call: &Call<'_>) -> Result<Reply, Failure> {
+    fn try_to_post(&self, call: &Call<'_>) -> Result<Reply, Fault> {
         let target = String::from_utf8_lossy(call.target);
         let mut request = Request::post(format!("{}{target}", self.base));
         for (name, value) in call.fields {
             request = request.header(*name, *value);
         }
         // The worker lets only targets and fields through that make a request.
-        let request = request.body(call.body).map_err(|_| Failure::Internal)?;
+        let request = request.body(call.body).map_err(|_| Fault::Internal)?;
         self.watch.begin();
         let began = Instant::now();
-        let response = self.agent.run(request).map_err(failure)?;
+        let response = self.agent.run(request).map_err(fault)?;
         // ureq takes some heads that a worker would not.
-        let status = self.watch.watched().status().map_err(|error| Failure::Garbage(error.to_string()))?;
+        let status = self.watch.watched().status().map_err(Fault::ResponseHead)?;
         let (head, body) = response.into_parts();
         // Nobody asked for another protocol.
         if head.status.is_informational() || status != head.status.as_u16() {
-            return Err(Failure::Garbage(format!("status {}", head.status.as_u16())));
+            return Err(Fault::ResponseHead(HeadError::Malformed("an interim status is not the last")));
         }
         let mut response = Response {
             status,
@@ -128,7 +131,7 @@ impl Client {
     }
 
     /// Reads the body, as far as it is to be held and there is room for it; whether that is all of it.
-    fn read(&self, mut reader: impl Read, response: &mut Response) -> Result<bool, Failure> {
+    fn read(&self, mut reader: impl Read, response: &mut Response) -> Result<bool, Fault> {
         let length = self.watch.watched().length();
         let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if length.is_some_and(|length| length > BATCH_ANSWER_BYTES || !response.held.grow(length)) {
@@ -146,7 +149,7 @@ impl Client {
             let read = loop {
                 match reader.read(&mut response.body[at..]) {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    result => break result.map_err(|error| failure_of_body(Error::from(error)))?,
+                    result => break result.map_err(|error| fault_of_body(Error::from(error)))?,
                 }
             };
             response.body.truncate(at + read);
@@ -162,8 +165,8 @@ impl Client {
     }
 
     /// Takes the connection over from ureq, which has given it up.
-    fn hand_over(&self, mut response: Response) -> Result<Reply, Failure> {
-        let (connection, data) = self.watch.rest().ok_or(Failure::Internal)?;
+    fn hand_over(&self, mut response: Response) -> Result<Reply, Fault> {
+        let (connection, data) = self.watch.rest().ok_or(Fault::Internal)?;
         response.body.extend_from_slice(&data);
         Ok(Reply::Large(Box::new(Streamed { response, connection })))
     }
@@ -185,24 +188,25 @@ pub(super) fn batch_id() -> [u8; 36] {
     text
 }
 
-fn failure(error: Error) -> Failure {
+fn fault(error: Error) -> Fault {
     match error {
-        Error::Timeout(Timeout::Connect) => Failure::ConnectTimeout,
-        Error::Timeout(_) => Failure::Timeout,
-        Error::Io(error) if is_exhausted(&error) => Failure::Exhausted,
-        Error::Io(error) if is_of_connecting(&error) => Failure::Connect(error.kind()),
-        Error::Io(error) => Failure::Broken(error.kind()),
-        Error::ConnectionFailed => Failure::Connect(ErrorKind::NotConnected),
-        Error::BodyExceedsLimit(limit) => Failure::Garbage(format!("over {limit} bytes")),
-        other => Failure::Garbage(other.to_string()),
+        Error::Timeout(Timeout::Connect) => Fault::ConnectTimeout,
+        Error::Timeout(_) => Fault::ResponseTimeout,
+        Error::Io(error) if is_exhausted(&error) => Fault::Exhausted,
+        Error::Io(error) if is_of_connecting(&error) => Fault::Connect(error.kind()),
+        Error::Io(_) => Fault::NoResponse,
+        Error::ConnectionFailed => Fault::Connect(ErrorKind::NotConnected),
+        Error::LargeResponseHeader(..) => Fault::ResponseHead(HeadError::TooLarge),
+        _ => Fault::ResponseHead(HeadError::Malformed("it breaks HTTP/1.1")),
     }
 }
 
 /// The head had come.
-fn failure_of_body(error: Error) -> Failure {
-    match failure(error) {
-        Failure::Broken(_) => Failure::Truncated,
-        failure => failure,
+fn fault_of_body(error: Error) -> Fault {
+    match fault(error) {
+        Fault::NoResponse => Fault::ResponseBody(BodyError::Truncated),
+        Fault::ResponseHead(_) => Fault::ResponseBody(BodyError::Malformed("it breaks HTTP/1.1")),
+        fault => fault,
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
-use super::answer::{Answer, Failure};
+use super::answer::Answer;
 use super::batch::{Batch, Outcome, Part, Receipt};
 use super::bell::Bell;
 use super::call::{Call, Client, Reply, batch_id};
@@ -31,6 +31,7 @@ use super::metrics::BatcherMetrics;
 use super::outbox::Outbox;
 use super::request::Request;
 use crate::config::UPSTREAM_IDLE_TIMEOUT;
+use crate::fault::Fault;
 
 /// What the forwarder threads share.
 pub(super) struct Forwarder {
@@ -153,7 +154,7 @@ impl Forwarder {
                 Some(vec![Answer::Streamed(streamed)])
             }
             Ok(Reply::Whole(response)) => divide(members, response),
-            Err(failure) => Some(members.iter().map(|_| Answer::Failed(failure.clone())).collect()),
+            Err(fault) => Some(members.iter().map(|_| Answer::Failed(fault)).collect()),
         }
     }
 
@@ -173,11 +174,11 @@ impl Forwarder {
             };
             match post(client, slice::from_ref(request), &call)? {
                 Reply::Whole(response) => Ok(response),
-                Reply::Large(_) => Err(Failure::PartsTooLarge),
+                Reply::Large(_) => Err(Fault::PartsTooLarge),
             }
         }));
         let is_success = matches!(&result, Ok(Ok(response)) if response.is_success());
-        let response = result.unwrap_or(Err(Failure::Internal));
+        let response = result.unwrap_or(Err(Fault::Internal));
         // It is answered if that decides it.
         if let Some(answer) = joint.add(request, part, response) {
             self.outbox.send([(request.ticket, answer)]);
@@ -192,8 +193,8 @@ impl Pending {
     }
 
     /// Answers all of them alike.
-    pub(super) fn fail(mut self, failure: &Failure) {
-        let answers = self.members.iter().map(|_| Answer::Failed(failure.clone())).collect();
+    pub(super) fn fail(mut self, fault: Fault) {
+        let answers = self.members.iter().map(|_| Answer::Failed(fault)).collect();
         self.answer(answers);
     }
 
@@ -208,17 +209,17 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.members.is_empty() {
-            let answers = self.members.iter().map(|_| Answer::Failed(Failure::Internal)).collect();
+            let answers = self.members.iter().map(|_| Answer::Failed(Fault::Internal)).collect();
             self.answer(answers);
         }
     }
 }
 
 /// Calls the server for these, as long as one of their clients waits.
-fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Reply, Failure> {
+fn post(client: &Client, members: &[Arc<Request>], call: &Call<'_>) -> Result<Reply, Fault> {
     let under_way = client.line.begin();
     members.iter().for_each(|member| member.await_call(&under_way));
-    let result = if under_way.is_wanted() { client.post(call) } else { Err(Failure::Internal) };
+    let result = if under_way.is_wanted() { client.post(call) } else { Err(Fault::Internal) };
     under_way.end();
     members.iter().for_each(|member| member.call_ended(&under_way));
     result

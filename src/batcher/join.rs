@@ -5,11 +5,12 @@
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::answer::{Answer, Failure, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
+use super::answer::{Answer, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
 use super::batch::Part;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
+use crate::fault::Fault;
 
 /// The responses to a request's parts, which may come at the same time.
 #[derive(Debug)]
@@ -56,14 +57,14 @@ impl Joint {
     }
 
     /// Takes note of a part's response; what the request is answered, once that is known.
-    pub(super) fn add(&self, request: &Request, part: &Part, response: Result<Response, Failure>) -> Option<Answer> {
+    pub(super) fn add(&self, request: &Request, part: &Part, response: Result<Response, Fault>) -> Option<Answer> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived = parts.as_mut()?;
         let response = match response {
-            Ok(response) if response.is_success() && response.is_coded => Err(Answer::Failed(Failure::Coded)),
+            Ok(response) if response.is_success() && response.is_coded => Err(Answer::Failed(Fault::PartCoded)),
             Ok(response) if response.is_success() => Ok(response),
             Ok(response) => Err(Answer::Whole(response.into())),
-            Err(failure) => Err(Answer::Failed(failure)),
+            Err(fault) => Err(Answer::Failed(fault)),
         };
         if let Err(failed) = response.and_then(|response| arrived.add(part, response)) {
             *parts = None;
@@ -99,11 +100,11 @@ fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> 
     };
     let body = match joined {
         Ok(body) => body,
-        Err(failure) => return Answer::Failed(failure),
+        Err(fault) => return Answer::Failed(fault),
     };
     let mut held = responses[0].held.beside();
     if !held.grow(body.len()) {
-        return Answer::Failed(Failure::PartsTooLarge);
+        return Answer::Failed(Fault::PartsTooLarge);
     }
     let mut response = responses.swap_remove(0);
     // Only its head is needed any more.
@@ -112,11 +113,11 @@ fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> 
     Answer::Rebuilt { response: response.into(), body, held }
 }
 
-fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
+fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
     let mut body = [V1_BEFORE_ID, &responses[0].batch_id, V1_BEFORE_PREDICTIONS].concat();
     for (number, (response, instances)) in responses.iter().zip(counts.iter().copied()).enumerate() {
         let ranges = v1::predictions(&response.body, &[instances]);
-        let [range] = &ranges.unwrap_or_default()[..] else { return Err(Failure::Lengths { instances }) };
+        let [range] = &ranges.unwrap_or_default()[..] else { return Err(Fault::PartLength { instances }) };
         if number > 0 {
             body.push(b',');
         }
@@ -126,13 +127,13 @@ fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure>
     Ok(body)
 }
 
-fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Failure> {
+fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
     let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
     for (response, instances) in responses.iter().zip(counts.iter().copied()) {
         let tensors = Tensors::of_response(&response.body, &[instances]);
-        let tensors = tensors.map_err(|_| Failure::Lengths { instances })?;
+        let tensors = tensors.map_err(|_| Fault::PartLength { instances })?;
         if found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
-            return Err(Failure::Lengths { instances });
+            return Err(Fault::PartLength { instances });
         }
         found.push(tensors);
     }

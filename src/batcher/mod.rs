@@ -68,7 +68,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError};
 use log::Level;
 
-use self::answer::Failure;
 use self::batch::{Batch, Rules, Ticket};
 use self::bell::{Bell, RungAtEnd};
 use self::forward::{Forwarder, Pending, Return};
@@ -81,6 +80,7 @@ use crate::config::{
     BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BATCH_THREAD_RETRY, BatchPolicy,
     BatcherConfig,
 };
+use crate::fault::Fault;
 use crate::ops::budget::Held;
 use crate::ops::notice::Notices;
 
@@ -169,18 +169,18 @@ impl Handle {
     ///
     /// # Errors
     /// When as many wait as may; it gets no answer then.
-    pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Failure> {
+    pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Fault> {
         let instances = arrival.payload.instances();
         let most = self.cap.saturating_mul(BATCH_PARTS_MAX);
         if instances > most {
-            return Err(Failure::TooManyInstances { instances, most });
+            return Err(Fault::TooManyInstances { instances, most });
         }
         if !self.gate.enter() {
-            return Err(Failure::QueueFull);
+            return Err(Fault::BatchQueueFull);
         }
         let request = Arc::new(Request::new(ticket, arrival));
         // It ends after the workers, unless it has broken down.
-        self.messages.send(Message::Submit(Arc::clone(&request))).map_err(|_| Failure::Internal)?;
+        self.messages.send(Message::Submit(Arc::clone(&request))).map_err(|_| Fault::Internal)?;
         Ok(request)
     }
 
@@ -281,7 +281,7 @@ impl Running {
                 self.forward(batch, now);
             }
             while let Some(request) = self.queue.expired(now) {
-                Pending::new(vec![request], &self.forwarder.outbox).fail(&Failure::Late);
+                Pending::new(vec![request], &self.forwarder.outbox).fail(Fault::BatchLate);
             }
             self.gate.leave(self.counted - self.queue.len());
             self.counted = self.queue.len();

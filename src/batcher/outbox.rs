@@ -58,7 +58,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::batcher::answer::Failure;
+    use crate::fault::Fault;
 
     #[derive(Default)]
     struct Counts {
@@ -84,7 +84,7 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let outbox = Outbox::new(Arc::clone(&counts));
         let workers = [3, 0, 3, 127, 0, 3];
-        let answers = workers.map(|worker| (Ticket { worker, key: 0, serial: 0 }, Answer::Failed(Failure::Late)));
+        let answers = workers.map(|worker| (Ticket { worker, key: 0, serial: 0 }, Answer::Failed(Fault::BatchLate)));
         outbox.send(answers);
         assert_eq!(
             (&counts.left.lock().unwrap()[..], &counts.woken.lock().unwrap()[..]),

@@ -9,9 +9,10 @@ use super::batch::Ticket;
 use super::join::Joint;
 use super::key::{Key, Parts};
 use super::line::UnderWay;
+use super::v1;
 pub(crate) use super::v1::Unfit;
-use super::v1::{self, BadRequest};
 use super::v2;
+use crate::fault::BadPredict;
 use crate::ops::budget::Held;
 
 /// The protocol that a request's path names.
@@ -140,7 +141,7 @@ impl Scan {
     /// When it is not to be batched, whatever follows.
     pub(crate) fn advance(&mut self, body: &[u8]) -> Result<(), Unfit> {
         match self {
-            Self::V1(walk) => walk.advance(body).map_err(|_| Unfit::Bad(BadRequest::Malformed)),
+            Self::V1(walk) => walk.advance(body).map_err(|_| Unfit::Bad(BadPredict::Malformed)),
             Self::V2(walk) => walk.advance(body).map_err(|_| Unfit::Passes),
         }
     }

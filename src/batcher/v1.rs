@@ -11,6 +11,7 @@ use std::ops::Range;
 use super::json::{self, Malformed, Numbers, Scanner, Token};
 use super::key::Parts;
 use super::runs::{Cutter, Elements};
+use crate::fault::BadPredict;
 
 /// A list in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,35 +24,13 @@ pub struct List {
     pub is_ambiguous: bool,
 }
 
-/// Why a body is no V1 request (SPEC B2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadRequest {
-    /// It could not be read to its end.
-    Unreadable,
-    /// It is not JSON, not an object, or `instances` is not a list.
-    Malformed,
-    /// `instances` is missing or empty.
-    NoInstances,
-}
-
 /// Why a body is not batched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
     /// It is no request; its client is told so.
-    Bad(BadRequest),
+    Bad(BadPredict),
     /// It goes to the server like any other request, which knows better what to make of it.
     Passes,
-}
-
-impl BadRequest {
-    /// What the client is told: the Go agent's words.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Unreadable => "can't read body",
-            Self::Malformed => "can't Unmarshal body",
-            Self::NoInstances => "no instances in the request",
-        }
-    }
 }
 
 /// A walk over a body that may still be coming, in search of one list among its members.
@@ -220,19 +199,19 @@ impl RequestWalk {
     /// As the Go agent, which reads the text to its end before it looks for instances; a body with TensorFlow's `inputs`
     /// instead is not for the batcher (SPEC B14).
     pub fn finish(mut self, body: &[u8], key: &mut Parts) -> Result<List, Unfit> {
-        self.walk.scanner.finish(body).map_err(|Malformed| Unfit::Bad(BadRequest::Malformed))?;
+        self.walk.scanner.finish(body).map_err(|Malformed| Unfit::Bad(BadPredict::Malformed))?;
         match self.walk.seen {
             // A lone word, which ends with the text: only `null` may stand for an object.
             Seen::Nothing if self.walk.place == Place::Start && body.trim_ascii() != b"null" => {
-                return Err(Unfit::Bad(BadRequest::Malformed));
+                return Err(Unfit::Bad(BadPredict::Malformed));
             }
             Seen::Nothing if self.has_inputs => return Err(Unfit::Passes),
-            Seen::Other => return Err(Unfit::Bad(BadRequest::Malformed)),
+            Seen::Other => return Err(Unfit::Bad(BadPredict::Malformed)),
             Seen::Nothing | Seen::Null | Seen::List => {}
         }
         let list = self.walk.list;
         if list.count == 0 {
-            return Err(Unfit::Bad(BadRequest::NoInstances));
+            return Err(Unfit::Bad(BadPredict::NoInstances));
         }
         debug_assert!(body[list.content.start - 1] == b'[' && body[list.content.end] == b']', "a list has brackets");
         key.add(spelling_before(body, &list));
@@ -263,7 +242,7 @@ fn are_predictions(name: &[u8]) -> bool {
 /// As [`RequestWalk::finish`].
 pub fn instances(body: &[u8], key: &mut Parts) -> Result<List, Unfit> {
     let mut walk = RequestWalk::default();
-    walk.advance(body).map_err(|Malformed| Unfit::Bad(BadRequest::Malformed))?;
+    walk.advance(body).map_err(|Malformed| Unfit::Bad(BadPredict::Malformed))?;
     walk.finish(body, key)
 }
 

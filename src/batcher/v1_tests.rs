@@ -24,10 +24,10 @@ fn instances_are_found_wherever_they_are() {
 fn what_is_no_request_is_told_as_the_go_agent_does() {
     for body in ["", " ", "nope", "[1]", "1", "{", r#"{"instances":{}}"#, r#"{"instances":1}"#, r#"{"instances":[1]}x"#]
     {
-        assert_eq!(found(body), Err(Unfit::Bad(BadRequest::Malformed)), "{body}");
+        assert_eq!(found(body), Err(Unfit::Bad(BadPredict::Malformed)), "{body}");
     }
     for body in ["null", "{}", r#"{"x":1}"#, r#"{"instances":[]}"#, r#"{"instances":null}"#, r#"{"instances":[ ]}"#] {
-        assert_eq!(found(body), Err(Unfit::Bad(BadRequest::NoInstances)), "{body}");
+        assert_eq!(found(body), Err(Unfit::Bad(BadPredict::NoInstances)), "{body}");
     }
 }
 
@@ -68,7 +68,7 @@ fn the_name_may_be_spelled_as_go_takes_it_and_counts_as_it_is_spelled() {
 #[test]
 fn tensorflows_columns_are_not_for_the_batcher() {
     assert_eq!(found(r#"{"inputs":{"a":[1]}}"#), Err(Unfit::Passes));
-    assert_eq!(found(r#"{"inputs":{"a":[1]},"instances":null}"#), Err(Unfit::Bad(BadRequest::NoInstances)));
+    assert_eq!(found(r#"{"inputs":{"a":[1]},"instances":null}"#), Err(Unfit::Bad(BadPredict::NoInstances)));
     assert_eq!(found(r#"{"inputs":1,"instances":[2]}"#), Ok(("2".to_owned(), 1)));
 }
 
@@ -81,15 +81,15 @@ fn a_body_with_two_lists_is_said_to_be_ambiguous() {
     ] {
         assert!(instances(body.as_bytes(), &mut Parts::default()).unwrap().is_ambiguous, "{body}");
     }
-    assert_eq!(found(r#"{"instances":{},"instances":[2]}"#), Err(Unfit::Bad(BadRequest::Malformed)));
-    assert_eq!(found(r#"{"instances":[2],"instances":null}"#), Err(Unfit::Bad(BadRequest::NoInstances)));
+    assert_eq!(found(r#"{"instances":{},"instances":[2]}"#), Err(Unfit::Bad(BadPredict::Malformed)));
+    assert_eq!(found(r#"{"instances":[2],"instances":null}"#), Err(Unfit::Bad(BadPredict::NoInstances)));
 }
 
 #[test]
 fn what_go_does_not_read_as_a_number_is_passed_over_as_one() {
     let odd = "[NaN,-Infinity,Infinity]";
     assert_eq!(found(&format!(r#"{{"instances":{odd}}}"#)), Ok((odd[1..odd.len() - 1].to_owned(), 3)));
-    assert_eq!(found(r#"{"instances":[nan]}"#), Err(Unfit::Bad(BadRequest::Malformed)));
+    assert_eq!(found(r#"{"instances":[nan]}"#), Err(Unfit::Bad(BadPredict::Malformed)));
 }
 
 #[test]

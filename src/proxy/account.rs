@@ -11,9 +11,9 @@ use std::ops::Range;
 use log::Level;
 
 use super::connection::{Phase, Role};
-use super::fault::Fault;
-use super::metrics::{Blame, Code, EVICTED, RECOVERED, Reason};
+use super::metrics::{Code, EVICTED, RECOVERED};
 use super::plane::Plane;
+use crate::fault::{Blame, Fault, Reason};
 
 impl Plane {
     /// A request's head has come.

@@ -4,12 +4,12 @@
 
 use super::buffer::Unsent;
 use super::connection::{Connection, Phase, Role};
-use super::fault::Fault;
 use super::headers::Peer;
 use super::plane::{Plane, Source};
 use super::socket::{Socket, Stream};
 use super::waiting::deadline;
 use crate::config::{EVICTION_AFTER, EVICTION_LOOKS, OPERATOR_CONNECTIONS};
+use crate::fault::Fault;
 
 /// A connection that was just accepted.
 #[derive(Debug)]

@@ -15,16 +15,14 @@ use super::buffer::{Buffers, LargeBody, READ_AT, Source};
 use super::collect::{Collected, Collecting, Passing, Progress};
 use super::connection::{Batched, Closing, Holds, Owed, Phase};
 use super::exchange::{ClientCloses, Exchange, Outcome, ServerCloses};
-use super::fault::Fault;
 use super::headers::{Connection as Field, Parked};
-use super::metrics::{Blame, Reason, UpstreamError};
 use super::plane::{Flow, Plane, SendFrom};
 use super::socket::Received;
-use crate::batcher::answer::{Answer, Failure, Response};
+use crate::batcher::answer::{Answer, Response};
 use crate::batcher::batch::Ticket;
 use crate::batcher::request::{Arrival, Unfit};
 use crate::batcher::streamed::{Rest, Streamed};
-use crate::batcher::v1::BadRequest;
+use crate::fault::{BadPredict, Blame, Fault, Reason};
 use crate::http1::Version;
 use crate::http1::body::BodyError;
 use crate::http1::chunk::write_size;
@@ -95,7 +93,7 @@ impl Plane {
             Progress::Passes => self.pass_collected(key, collecting),
             Progress::NoRoom => {
                 let parked = Parked { keeps: false, ..parked };
-                self.answer_batched(key, parked, Answer::Failed(Failure::BodiesFull))
+                self.answer_batched(key, parked, Answer::Failed(Fault::BatchBytesFull))
             }
         }
     }
@@ -111,7 +109,7 @@ impl Plane {
             Err((Unfit::Passes, collecting)) => return self.pass_collected(key, collecting),
             Err((Unfit::Bad(why), collecting)) => {
                 tap.iter_mut().for_each(|tap| tap.whole_request(collecting.bytes(), logger));
-                return self.answer_batched(key, parked, Answer::Failed(Failure::Bad(why)));
+                return self.answer_batched(key, parked, Answer::Failed(Fault::BadPredict(why)));
             }
         };
         tap.iter_mut().for_each(|tap| tap.whole_request(&body, logger));
@@ -128,7 +126,7 @@ impl Plane {
                 self.has_submitted = true;
                 Flow::Next
             }
-            Err(failure) => self.answer_batched(key, parked, Answer::Failed(failure)),
+            Err(fault) => self.answer_batched(key, parked, Answer::Failed(fault)),
         }
     }
 
@@ -154,7 +152,7 @@ impl Plane {
 
     fn answer_batched(&mut self, key: usize, parked: Parked, answer: Answer) -> Flow {
         match &answer {
-            Answer::Failed(failure) => self.note_failure(blame(failure), failure),
+            Answer::Failed(fault) => self.note_fault(*fault),
             _ => self.note_recovery(),
         }
         let status = answer.status();
@@ -194,7 +192,7 @@ impl Plane {
             Ok(upstream) => upstream,
             Err(fault) => {
                 self.note_fault(fault);
-                return self.answer_batched(key, Parked { keeps: false, ..parked }, Answer::Failed(Failure::Exhausted));
+                return self.answer_batched(key, Parked { keeps: false, ..parked }, Answer::Failed(Fault::Exhausted));
             }
         };
         let is_chunked = length.is_none() && !body.ends_with_input();
@@ -242,7 +240,7 @@ impl Plane {
             return self.refuse(key, Fault::RequestBody(error));
         }
         let parked = Parked { keeps: false, ..parked };
-        self.answer_batched(key, parked, Answer::Failed(Failure::Bad(BadRequest::Unreadable)))
+        self.answer_batched(key, parked, Answer::Failed(Fault::BadPredict(BadPredict::Unreadable)))
     }
 
     /// Sends a request on that is not to be batched, as far as it has come.
@@ -311,24 +309,3 @@ impl Plane {
 
 /// What one read costs of a turn while its bytes are scanned, in reads of bytes that only pass.
 const COLLECT_COST: usize = 4;
-
-/// Whose fault it is that a batched request has no answer of the server's.
-fn blame(failure: &Failure) -> Blame {
-    match failure {
-        Failure::Bad(_) => Blame::Rejected(Reason::BadRequest),
-        Failure::TooManyInstances { .. } => Blame::Rejected(Reason::TooLarge),
-        Failure::QueueFull => Blame::Rejected(Reason::BatchQueueFull),
-        Failure::BodiesFull => Blame::Rejected(Reason::BatchBytesFull),
-        Failure::Late => Blame::Rejected(Reason::BatchLate),
-        Failure::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
-        Failure::Connect(_) => Blame::Upstream(UpstreamError::Connect),
-        Failure::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
-        Failure::Timeout => Blame::Upstream(UpstreamError::Timeout),
-        Failure::Broken(_) => Blame::Upstream(UpstreamError::Closed),
-        Failure::Truncated => Blame::Upstream(UpstreamError::Truncated),
-        Failure::Garbage(_) | Failure::Coded | Failure::Lengths { .. } | Failure::PartsTooLarge => {
-            Blame::Upstream(UpstreamError::BadResponse)
-        }
-        Failure::Internal => Blame::Agent,
-    }
-}

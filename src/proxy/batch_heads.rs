@@ -77,19 +77,16 @@ pub(super) fn write_answer(
         }
         // It is relayed, not written.
         Answer::Streamed(_) => None,
-        Answer::Failed(failure) if failure.is_json() => {
+        Answer::Failed(fault) if fault.is_json() => {
             // The text has no character that JSON escapes.
-            let text = format!("{{\"error\":\"{failure}\"}}");
+            let text = format!("{{\"error\":\"{fault}\"}}");
             let media = "application/json";
-            let answer = headers::Answer { media, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
+            let answer = headers::Answer { media, ..headers::Answer::plain(fault.status(), text.as_bytes()) };
             headers::write_answer(out, answer, version, connection, false);
             None
         }
-        Answer::Failed(failure) => {
-            let fields = if failure.status() == 503 { headers::COME_AGAIN } else { &[] };
-            let text = format!("{failure}\n");
-            let answer = headers::Answer { fields, ..headers::Answer::plain(failure.status(), text.as_bytes()) };
-            headers::write_answer(out, answer, version, connection, false);
+        Answer::Failed(fault) => {
+            headers::write_fault(out, fault, version, connection, false);
             None
         }
     }

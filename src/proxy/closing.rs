@@ -5,11 +5,11 @@
 use std::io::{Read, Write};
 
 use super::connection::{Closing, Phase};
-use super::fault::Fault;
 use super::headers::{self, Connection};
 use super::plane::{Flow, Plane, SendFrom};
 use super::socket::{Received, Stream};
 use super::waiting::deadline;
+use crate::fault::Fault;
 use crate::http1::Version;
 
 impl Plane {

@@ -18,9 +18,9 @@
 use std::ops::Range;
 
 pub use super::ends::{ClientCloses, Outcome, ServerCloses};
-use super::fault::Fault;
 use super::headers::{self, Connection, Length, Peer, ResponsePlan};
 use crate::config::INTERIM_RESPONSES;
+use crate::fault::Fault;
 use crate::http1::body::{Body, Keep, Step};
 use crate::http1::chunk::{LAST_CHUNK, frame_chunk};
 use crate::http1::field::Kind;

@@ -8,8 +8,8 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::fault::Fault;
 use crate::config::FORWARDED_BYTES;
+use crate::fault::Fault;
 use crate::http1::Version;
 use crate::http1::field::{Kind, list, list_has};
 use crate::http1::fields::Fields;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::load::Loads;
 use crate::batcher::metrics::{GOES_SINGLY, NO_THREAD};
+use crate::fault::{Reason, UpstreamError};
 use crate::ops::metrics::family::{Family, Reading, Source};
 use crate::ops::metrics::{Counter, DURATION, Histogram, Label, Labelled, label};
 
@@ -27,59 +28,6 @@ label! {
         /// There was none: the client left before.
         None = "none",
     }
-}
-
-label! {
-    /// Why the agent turned a request or a connection away.
-    pub(crate) Reason as "reason" {
-        /// It is no HTTP, or ambiguous, or no predict request.
-        BadRequest = "bad_request",
-        /// Its head is over a limit, or it has too many instances.
-        TooLarge = "too_large",
-        /// It asks for what the agent does not do.
-        Unsupported = "unsupported",
-        /// The client sends or takes too slowly.
-        SlowClient = "slow_client",
-        /// `--max-connections`.
-        TooManyConnections = "too_many_connections",
-        /// There was no descriptor, or no memory, for a connection.
-        OutOfDescriptors = "out_of_descriptors",
-        /// `--batch-queue`.
-        BatchQueueFull = "batch_queue_full",
-        /// Bodies that wait for batches have all the memory they may.
-        BatchBytesFull = "batch_bytes_full",
-        /// No batch left within `--max-latency`.
-        BatchLate = "batch_late",
-    }
-}
-
-label! {
-    /// What was wrong with the model server.
-    pub(crate) UpstreamError as "kind" {
-        /// No connection.
-        Connect = "connect",
-        /// No connection in time.
-        ConnectTimeout = "connect_timeout",
-        /// It closed or reset the connection before an answer.
-        Closed = "closed",
-        /// No answer in time.
-        Timeout = "timeout",
-        /// Its answer is no HTTP, or not what was asked for.
-        BadResponse = "bad_response",
-        /// Its answer ended early.
-        Truncated = "truncated",
-    }
-}
-
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blame {
-    /// The client's, or there was no room: the agent turned it away.
-    Rejected(Reason),
-    /// The model server's.
-    Upstream(UpstreamError),
-    /// A bug of the agent's, which is counted where it shows.
-    Agent,
 }
 
 /// One worker's counters.
@@ -128,26 +76,15 @@ impl Code {
     }
 }
 
-impl Blame {
-    /// One number for each that gets a line in the log.
-    pub(crate) fn kind(self) -> usize {
-        match self {
-            Self::Rejected(reason) => reason.index(),
-            Self::Upstream(error) => Reason::VALUES.len() + error.index(),
-            Self::Agent => Reason::VALUES.len() + UpstreamError::VALUES.len(),
-        }
+/// The name of the kind of line in the log that has this number.
+pub(crate) fn name_of_kind(kind: usize) -> &'static str {
+    match kind {
+        GOES_SINGLY => return "batch_singles",
+        NO_THREAD => return "no_thread",
+        _ => {}
     }
-
-    /// The name of what has this number.
-    pub(crate) fn name(kind: usize) -> &'static str {
-        match kind {
-            GOES_SINGLY => return "batch_singles",
-            NO_THREAD => return "no_thread",
-            _ => {}
-        }
-        let named = Reason::VALUES.iter().chain(UpstreamError::VALUES).chain(&OTHER_KINDS);
-        named.copied().nth(kind).unwrap_or_default()
-    }
+    let named = Reason::VALUES.iter().chain(UpstreamError::VALUES).chain(&OTHER_KINDS);
+    named.copied().nth(kind).unwrap_or_default()
 }
 
 /// The kinds behind those of reasons and errors: a bug of the agent's, and the two below.
@@ -329,6 +266,7 @@ impl Source for ProxyMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Blame;
 
     #[test]
     fn a_status_has_its_class() {
@@ -361,10 +299,10 @@ mod tests {
 
     #[test]
     fn each_kind_of_line_has_its_own_number_and_name() {
-        assert_eq!(Blame::name(Blame::Rejected(Reason::BatchLate).kind()), "batch_late");
-        assert_eq!(Blame::name(Blame::Upstream(UpstreamError::Connect).kind()), "connect");
+        assert_eq!(name_of_kind(Blame::Rejected(Reason::BatchLate).kind()), "batch_late");
+        assert_eq!(name_of_kind(Blame::Upstream(UpstreamError::Connect).kind()), "connect");
         let all = [Blame::Rejected(Reason::BatchLate).kind(), Blame::Upstream(UpstreamError::Connect).kind()];
-        assert_eq!((Blame::name(RECOVERED), Blame::name(EVICTED)), ("recovered", "evicted"));
+        assert_eq!((name_of_kind(RECOVERED), name_of_kind(EVICTED)), ("recovered", "evicted"));
         assert!(all[0] < all[1] && all[1] < Blame::Agent.kind() && Blame::Agent.kind() < RECOVERED);
     }
 }

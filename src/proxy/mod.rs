@@ -20,7 +20,6 @@
 //! | [`exchange`] | one request and its response, pure |
 //! | [`ends`] | what becomes of its two connections |
 //! | [`headers`] | the heads that the agent writes |
-//! | [`fault`] | what can go wrong, and its status |
 //! | `socket`, `buffer`, `timers` | what they are made of |
 
 mod account;
@@ -33,7 +32,6 @@ mod collect;
 pub(crate) mod connection;
 pub mod ends;
 pub mod exchange;
-pub mod fault;
 pub mod headers;
 pub(crate) mod inbox;
 #[cfg(feature = "fault-injection")]

@@ -8,10 +8,10 @@ use mio::net::TcpStream;
 
 use super::buffer::Unsent;
 use super::connection::Upstream;
-use super::fault::Fault;
 use super::plane::{Plane, Source};
 use super::socket::{Socket, Stream};
 use super::waiting::upstream_deadline;
+use crate::fault::Fault;
 use crate::ops::limits::is_exhausted;
 
 impl Plane {

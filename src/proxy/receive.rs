@@ -14,7 +14,6 @@ use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::collect::{self, Collecting};
 use super::connection::{Closing, Phase, Role};
 use super::exchange::Exchange;
-use super::fault::Fault;
 use super::headers::{self, Answer, Connection as Field, Parked, Peer};
 use super::metrics::Code;
 use super::plane::{Drain, Flow, Plane};
@@ -22,6 +21,7 @@ use super::socket::Received;
 use crate::config::{
     HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REPLAY_UNSEEN_BYTES, REQUEST_LINE_BYTES,
 };
+use crate::fault::Fault;
 use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};

@@ -11,11 +11,11 @@ use std::ops::Range;
 use super::buffer::{Buffers, READ_AT, READ_END, restore};
 use super::connection::{Closing, Phase, Tunnel};
 use super::exchange::{Exchange, HeadStep, Outcome};
-use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
 use super::resend::Resent;
 use super::socket::Received;
 use crate::config::REPLAY_UNSEEN_BYTES;
+use crate::fault::Fault;
 
 /// Whether a direction has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

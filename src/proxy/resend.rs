@@ -13,8 +13,8 @@ use std::io::ErrorKind;
 
 use super::connection::{Phase, Upstream};
 use super::exchange::Exchange;
-use super::fault::Fault;
 use super::plane::Plane;
+use crate::fault::Fault;
 use crate::ops::server::{Unread, judge_unread};
 
 /// What became of a request whose connection failed.

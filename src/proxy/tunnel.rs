@@ -9,9 +9,9 @@ use std::io::ErrorKind;
 
 use super::buffer::{Buffers, READ_AT, READ_END};
 use super::connection::{Phase, Tunnel};
-use super::fault::Fault;
 use super::plane::{Flow, Plane, SendFrom};
 use super::socket::Received;
+use crate::fault::Fault;
 
 /// What a direction of a tunnel did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,9 @@
 //! Not here: the lists that deadlines are kept in ([`super::timers`]), and their lengths ([`crate::config`]).
 
 use super::connection::Phase;
-use super::fault::Fault;
-use super::metrics::{Blame, Reason};
 use super::plane::{Drain, Flow, Plane};
 use crate::config::PROGRESS_BYTES;
+use crate::fault::{Blame, Fault, Reason};
 
 /// The deadlines of a client's connection; it has at most one at a time.
 pub(crate) mod deadline {

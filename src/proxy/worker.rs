@@ -18,11 +18,11 @@ use mio::{Events, Poll, Waker};
 
 use super::admit::Newcomer;
 use super::connection::{Holds, Phase, Role};
-use super::fault::Fault;
 use super::inbox::{Inbox, Letters, Message};
 use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source, WAKE_UP_READS};
+use crate::fault::Fault;
 use crate::logger::tap::Handle;
 
 /// Events taken from the poll at once.

@@ -4,11 +4,11 @@
 //! `src/proxy/receive.rs` and `relay.rs` hold: a direction is read only when what was read before has been taken.
 
 use kserve_agent::config::{HEAD_BYTES, READ_BYTES, REPLAY_BYTES, REQUEST_LINE_BYTES};
+use kserve_agent::fault::Fault;
 use kserve_agent::http1::body::BodyError;
 use kserve_agent::http1::chunk::{CHUNK_HEADROOM, CHUNK_TAILROOM};
 use kserve_agent::http1::head::{self, Parsed, Slots};
 use kserve_agent::proxy::exchange::{Exchange, HeadStep, Outcome};
-use kserve_agent::proxy::fault::Fault;
 use kserve_agent::proxy::headers::Peer;
 
 /// Bytes that may wait for one connection (SPEC P2).

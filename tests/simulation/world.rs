@@ -1,6 +1,6 @@
 //! The scheduler: decides by chance who moves next, until nobody can.
 
-use kserve_agent::proxy::fault::Fault;
+use kserve_agent::fault::Fault;
 
 use super::client::{Peer, Tally};
 use super::owner::{Client, Owner, Pool};
