@@ -12,10 +12,44 @@ use crate::support::{Agent, OK, Peer, Server, Wire, alone, holds_within, possibl
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
 
+/// Descriptors of an agent that is to have too few of them; it takes no more than ten clients.
+const DESCRIPTORS: u32 = 64;
+
+#[test]
+fn more_clients_than_descriptors_are_turned_away_and_it_is_over_when_they_go() {
+    let _alone = alone();
+    let (server, hold) = holding();
+    let agent = Agent::setup(server.port).descriptors(DESCRIPTORS).watched().start();
+    // Which limit they meet, that of connections or that of descriptors, depends on how fast a worker takes over what
+    // the one that accepts hands it.
+    let lines = ["too many connections", "out of file descriptors"];
+    assert!(a_crowd_is_turned_away(&agent, hold, &lines) > 0);
+    let metrics = agent.metrics();
+    let rejected = |reason| metrics.count(&format!("requests_rejected_total{{reason=\"{reason}\"}}"));
+    assert!(rejected("too_many_connections") + rejected("out_of_descriptors") > 0);
+}
+
 #[test]
 fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
+    // Fewer than the clients that the agent takes, so that neither they nor their requests have all they need.
+    const ROOM: usize = 5;
     let _alone = alone();
-    // It answers when all have asked: how many descriptors are in use at once is then no matter of speed.
+    let (server, hold) = holding();
+    let agent = Agent::setup(server.port).descriptors(DESCRIPTORS).watched().start();
+    // This one has both of its own.
+    let mut first = agent.connect();
+    first.send(GET);
+    until("the server has a request", || server.seen().len() == 1);
+    // The agent takes no more clients than it had descriptors for when it started: it runs out only if it has fewer since.
+    process::descriptor_limit(agent.pid(), process::descriptors(agent.pid()) + ROOM);
+    a_crowd_is_turned_away(&agent, hold, &["out of file descriptors"]);
+    assert_eq!(first.response().status(), 200);
+    assert!(agent.metrics().count("requests_rejected_total{reason=\"out_of_descriptors\"}") > 0);
+}
+
+/// A server that answers nobody until what is returned with it is dropped: how many requests are under way at once is
+/// then no matter of speed.
+fn holding() -> (Server, mpsc::Sender<()>) {
     let (hold, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let server = Server::start(move |mut peer: Peer| {
@@ -26,13 +60,18 @@ fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
             }
         }
     });
-    let agent = Agent::setup(server.port).descriptors(64).watched().start();
+    (server, hold)
+}
+
+/// Lets 500 clients ask at once, of whom some are turned away with one of these lines in the log. `hold` is what the
+/// server waits for. Returns how many are served.
+fn a_crowd_is_turned_away(agent: &Agent, hold: mpsc::Sender<()>, lines: &[&str]) -> usize {
     let mut clients: Vec<Wire> = (0..possible_connections(500)).map(|_| agent.connect()).collect();
     for client in &mut clients {
         // It may have been turned away already.
         let _ = client.try_send(GET);
     }
-    until("it has run out of them", || agent.log().contains("out of file descriptors"));
+    until("some are turned away", || lines.iter().any(|line| agent.log().contains(line)));
     drop(hold);
     let mut served = 0;
     for client in &mut clients {
@@ -42,14 +81,13 @@ fn running_out_of_descriptors_turns_clients_away_and_is_over_when_they_go() {
             Err(error) => panic!("neither served nor turned away: {error}"),
         }
     }
-    assert!(served > 0);
-    assert!(process::descriptors(agent.pid()) <= 64);
+    assert!(process::descriptors(agent.pid()) <= DESCRIPTORS as usize);
     drop(clients);
     let recovered = holds_within(Duration::from_secs(1), || (0..10).all(|_| agent.ask(GET).status() == 200));
     assert!(recovered, "not within a second");
-    assert!(agent.metrics().count("requests_rejected_total{reason=\"out_of_descriptors\"}") > 0);
     let lines = agent.log().lines().count();
     assert!(lines < 50, "{lines} lines of log:\n{}", agent.log());
+    served
 }
 
 /// Address space that a thread's stack takes.

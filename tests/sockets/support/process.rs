@@ -65,3 +65,10 @@ pub(crate) fn address_space_limit(pid: u32, bytes: u64) -> u64 {
     let old = prlimit(pid, Resource::As, Rlimit { current: Some(bytes), maximum: None }).unwrap();
     old.current.unwrap_or(u64::MAX)
 }
+
+/// Limits its descriptors, for good.
+pub(crate) fn descriptor_limit(pid: u32, count: usize) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap());
+    let count = Some(u64::try_from(count).unwrap());
+    prlimit(pid, Resource::Nofile, Rlimit { current: count, maximum: count }).unwrap();
+}
