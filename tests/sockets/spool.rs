@@ -17,22 +17,32 @@ fn replayed(agent: &Agent) -> u64 {
     agent.metrics().count("kserve_logger_spool_replayed_total")
 }
 
-/// Four clients that ask until the agent is gone, and the numbers that they use up.
+/// Four clients that ask until the agent is gone or `during` has ended, and the numbers that they use up.
 fn with_load<R>(agent: &Agent, next: &AtomicUsize, during: impl FnOnce() -> R) -> R {
     let port = agent.port;
+    let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // A panic of `during` waits for the clients: without this they would ask an agent for ever that nobody kills.
+        let _over = SetWhenDropped(&is_over);
         for _ in 0..4 {
             scope.spawn(|| {
                 let Ok(mut client) = crate::support::Wire::try_connect(port) else { return };
-                while client.try_send(request(next.fetch_add(1, Ordering::Relaxed), 700)).is_ok() {
-                    if client.try_response().is_err() {
-                        return;
-                    }
-                }
+                while !is_over.load(Ordering::Relaxed)
+                    && client.try_send(request(next.fetch_add(1, Ordering::Relaxed), 700)).is_ok()
+                    && client.try_response().is_ok()
+                {}
             });
         }
         during()
     })
+}
+
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
