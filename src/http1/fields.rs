@@ -165,9 +165,7 @@ impl<'h, 'b> Fields<'h, 'b> {
         let mut values = self.values(Kind::TransferEncoding);
         match (values.next(), values.next()) {
             (Some(value), None) if value.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
-            (Some(value), None) if value.len() > 9 && value.to_ascii_lowercase().ends_with(b", chunked") => {
-                Err(HeadError::Coding)
-            }
+            (Some(value), None) if ends_in_chunked(value) => Err(HeadError::Coding),
             _ => Err(HeadError::Malformed("Transfer-Encoding")),
         }
     }
@@ -232,4 +230,11 @@ pub(super) fn is_authority(host: &[u8]) -> bool {
     let is_port =
         |port: &[u8]| port.first() == Some(&b':') && port.len() <= 6 && port[1..].iter().all(u8::is_ascii_digit);
     name.iter().all(in_name) && (port.is_empty() || is_port(port))
+}
+/// Whether the last of several codings is `chunked`, so that the end of the body can be told.
+fn ends_in_chunked(codings: &[u8]) -> bool {
+    let mut codings = codings.rsplit(|byte| *byte == b',').map(super::trim);
+    let last = codings.next();
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    last.is_some_and(is_chunked) && codings.next().is_some_and(|coding| !coding.is_empty() && !is_chunked(coding))
 }

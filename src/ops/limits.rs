@@ -86,8 +86,9 @@ pub(crate) fn pin(processor: usize) {
 /// Whether a call failed for want of descriptors or memory, which is nobody's fault but the machine's.
 pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
+    // NOSPC: of the kernel's room for polls (fs.epoll.max_user_watches).
     Errno::from_io_error(error)
-        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno))
+        .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC].contains(&errno))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ const REQUEST_LINES: [(&str, Expect); 29] = [
 ];
 
 /// Fields of a `POST` with the body `hello`, which none of them but these frames.
-const FRAMINGS: [(&str, Expect); 33] = [
+const FRAMINGS: [(&str, Expect); 34] = [
     ("Transfer-Encoding: \"chunked\"", Refused(400)),
     ("Transfer-Encoding: chunked;", Refused(400)),
     ("Transfer-Encoding: chun\tked", Refused(400)),
@@ -60,6 +60,7 @@ const FRAMINGS: [(&str, Expect); 33] = [
     ("Transfer-Encoding: identity", Refused(400)),
     ("Transfer-Encoding:\r\n\tchunked", Refused(400)),
     ("Transfer-Encoding: gzip, chunked", Refused(501)),
+    ("Transfer-Encoding: gzip,chunked", Refused(501)),
     ("Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\nContent-Length: 5", Refused(400)),
     ("CONTENT_LENGTH: 5", Refused(400)),
     ("Connection: Content_Length\r\nContent_Length: 5\r\nContent-Length: 5", Refused(400)),
