@@ -30,7 +30,7 @@ pub(super) struct Walk {
     /// The member whose value is passed, and where that value starts.
     name: Range<usize>,
     value_at: usize,
-    /// The value that is passed may ask for what no batch can give: see [`Walk::check_parameter`].
+    /// The value that is passed may ask for what no batch can give: see [`asks_for_more`].
     is_parameter: bool,
     /// The end of the last member of the body.
     last_end: Option<usize>,

@@ -26,7 +26,7 @@ pub enum ServerCloses {
     EndsBody,
     /// It answered before it had the whole request.
     RequestUnfinished,
-    /// It may close behind a response of this status ([`crate::ops::server`]).
+    /// It may close behind a response of this status, a 500.
     Failed,
     /// Its fields promise a body that must not be there: a 204 with a length, a 304 with a coding.
     Contradiction,

@@ -27,10 +27,12 @@ fn with_load<R>(agent: &Agent, next: &AtomicUsize, during: impl FnOnce() -> R) -
         for _ in 0..4 {
             scope.spawn(|| {
                 let Ok(mut client) = crate::support::Wire::try_connect(port) else { return };
-                while !is_over.load(Ordering::Relaxed)
-                    && client.try_send(request(next.fetch_add(1, Ordering::Relaxed), 700)).is_ok()
-                    && client.try_response().is_ok()
-                {}
+                while !is_over.load(Ordering::Relaxed) {
+                    let sent = client.try_send(request(next.fetch_add(1, Ordering::Relaxed), 700));
+                    if sent.and_then(|()| client.try_response()).is_err() {
+                        return;
+                    }
+                }
             });
         }
         during()
