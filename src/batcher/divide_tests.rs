@@ -193,6 +193,11 @@ fn body(protocol: Protocol, random: &mut Random, has_bad: bool) -> String {
     let width = 1 + random.below(2);
     let lines: Vec<String> =
         (0..rows).map(|_| (0..width).map(|_| value(random)).collect::<Vec<_>>().join(",")).collect();
+    // Now and then one element too many: such a request is merged with no other, as it would move their rows.
+    let mut lines = lines;
+    if random.below(12) == 0 {
+        lines[0].push_str(",9");
+    }
     let is_nested = random.below(2) == 0;
     let data = if is_nested { format!("[{}]", lines.join("], [")) } else { lines.join(" , ") };
     let second = ["", "", ",{\"name\":\"y\",\"shape\":[R],\"datatype\":\"BYTES\",\"data\":[D]}"][random.below(3)];
@@ -205,13 +210,14 @@ fn body(protocol: Protocol, random: &mut Random, has_bad: bool) -> String {
     )
 }
 
-fn request(protocol: Protocol, body: String, serial: u64, budget: &Arc<Budget>) -> Arc<Request> {
+/// `None`: it passes alone.
+fn request(protocol: Protocol, body: String, serial: u64, budget: &Arc<Budget>) -> Option<Arc<Request>> {
     let (mut scan, mut key) = (Scan::new(protocol), Parts::default());
-    scan.advance(body.as_bytes()).unwrap();
-    let payload = scan.finish(body.as_bytes(), &mut key).unwrap();
+    scan.advance(body.as_bytes()).ok()?;
+    let payload = scan.finish(body.as_bytes(), &mut key).ok()?;
     let (head, came, held) = (Head::default(), std::time::Instant::now(), budget.hold());
     let arrival = Arrival { key: key.finish(), head, body: body.into_bytes(), payload, held, came };
-    Arc::new(Request::new(Ticket { worker: 0, key: 0, serial }, arrival))
+    Some(Arc::new(Request::new(Ticket { worker: 0, key: 0, serial }, arrival)))
 }
 
 /// The text of an answer, without the batch's id.
@@ -276,7 +282,7 @@ fn a_request_gets_in_a_batch_what_it_gets_alone() {
             let has_bad = random.below(4) == 0;
             let count = 2 + random.below(4);
             let requests: Vec<_> = (0..count)
-                .map(|serial| request(protocol, body(protocol, &mut random, has_bad), serial as u64, &budget))
+                .filter_map(|serial| request(protocol, body(protocol, &mut random, has_bad), serial as u64, &budget))
                 .collect();
             let mut lanes: BTreeMap<Vec<u8>, Vec<Arc<Request>>> = BTreeMap::new();
             for request in &requests {

@@ -67,3 +67,4 @@ mod spool;
 mod spool_damage;
 mod spool_support;
 mod support;
+mod turns;
