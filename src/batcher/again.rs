@@ -106,8 +106,17 @@ impl<R> Again<R> {
     }
 
     fn halve(&mut self, receipt: Receipt, mut members: Vec<(R, usize)>) {
-        debug_assert_eq!(receipt.requests, members.len(), "none of them has an answer");
-        let trial = receipt.trial.unwrap_or_else(|| self.trials.insert(Trial { left: members.len(), has_bad: false }));
+        debug_assert!(members.len() <= receipt.requests, "none of them has an answer");
+        let trial = match receipt.trial {
+            Some(number) => {
+                // Those whose clients have left meanwhile tell nothing of their key.
+                let trial = &mut self.trials[number];
+                trial.left -= receipt.requests - members.len();
+                trial.has_bad |= members.len() < receipt.requests;
+                number
+            }
+            None => self.trials.insert(Trial { left: members.len(), has_bad: false }),
+        };
         let second = members.split_off(members.len().div_ceil(2));
         for members in [members, second] {
             let instances = members.iter().map(|member| member.1).sum();
@@ -231,6 +240,19 @@ mod tests {
             again.returned(receipt(now, 2), Outcome::Answered { is_success: true }, now);
             assert!(!again.goes_singly(KEY));
         }
+    }
+
+    #[test]
+    fn a_trial_ends_also_when_some_of_its_clients_leave() {
+        let (mut again, now) = (Again::default(), Instant::now());
+        again.returned(receipt(now, 6), Outcome::Undivided((0..6).map(one).collect()), now);
+        let half = again.next(1, now).unwrap();
+        assert_eq!(half.members, [0, 1, 2]);
+        again.returned(half.receipt, Outcome::Undivided(vec![one(0), one(2)]), now);
+        while let Some(batch) = again.next(1, now) {
+            assert!(!again.returned(batch.receipt, Outcome::Answered { is_success: true }, now));
+        }
+        assert!(again.trials.is_empty() && again.keys.is_empty());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::http1::head::HeadError;
 use crate::ops::budget::Budget;
 use crate::ops::client;
 use crate::ops::limits::is_exhausted;
+use crate::ops::memory;
 use crate::ops::random;
 
 /// A client of the model server with one connection.
@@ -138,12 +139,11 @@ impl Client {
             self.watch.hand_over();
             return Ok(false);
         }
-        response.body.reserve_exact(length.map_or(0, |length| length + 1));
+        response.body = memory::buffer(length.map_or(0, |length| length + 1));
         loop {
             let at = response.body.len();
-            // In few steps, as each leaves a hole behind that the allocator keeps.
             if response.body.capacity() < at + READ_BYTES && length.is_none() {
-                response.body.reserve_exact((7 * at).clamp(READ_BYTES, BATCH_ANSWER_BYTES + READ_BYTES));
+                memory::reserve(&mut response.body, 2 * at + READ_BYTES);
             }
             response.body.resize(at + length.map_or(READ_BYTES, |length| length - at + 1).min(READ_BYTES), 0);
             let read = loop {
@@ -166,7 +166,10 @@ impl Client {
 
     /// Takes the connection over from ureq, which has given it up.
     fn hand_over(&self, mut response: Response) -> Result<Reply, Fault> {
-        let (connection, data) = self.watch.rest().ok_or(Fault::Internal)?;
+        let Some((connection, data)) = self.watch.rest() else {
+            // What was read last was the end of it, so that ureq has kept the connection.
+            return if self.watch.watched().has_ended() { Ok(Reply::Whole(response)) } else { Err(Fault::Internal) };
+        };
         response.body.extend_from_slice(&data);
         Ok(Reply::Large(Box::new(Streamed { response, connection })))
     }

@@ -12,6 +12,7 @@ use super::json::{self, Malformed, Numbers, Scanner, Token};
 use super::key::Parts;
 use super::runs::{Cutter, Elements};
 use crate::fault::BadPredict;
+use crate::ops::memory;
 
 /// A list in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -260,7 +261,7 @@ pub fn predictions(body: &[u8], counts: &[usize]) -> Option<Vec<Range<usize>>> {
 pub fn merge(bodies: &[(&[u8], &List)]) -> Vec<u8> {
     let [(first, at), rest @ ..] = bodies else { return Vec::new() };
     let more: usize = rest.iter().map(|(_, list)| list.content.len() + 1).sum();
-    let mut merged = Vec::with_capacity(first.len() + more);
+    let mut merged = memory::buffer(first.len() + more);
     merged.extend_from_slice(&first[..at.content.end]);
     for (body, list) in rest {
         merged.push(b',');

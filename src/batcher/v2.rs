@@ -12,6 +12,7 @@ use super::json::Malformed;
 use super::key::Parts;
 use super::v1;
 use super::v2_walk::{Side, Walk};
+use crate::ops::memory;
 
 /// The tensors of a body. INVARIANT: all have `rows` as their first dimension, which is not 0, and data to match.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl Tensors {
             (NewId::AsSent, _) | (NewId::None, None) => {}
         }
         edits.sort_by_key(|(place, _)| place.start);
-        let (mut out, mut copied) = (Vec::with_capacity(body.len()), 0);
+        let (mut out, mut copied) = (memory::buffer(body.len()), 0);
         for (place, edit) in edits {
             out.extend_from_slice(&body[copied..place.start]);
             match (edit, id) {

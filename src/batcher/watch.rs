@@ -63,6 +63,7 @@ impl Watch {
     /// What is left of the connection that ureq has given up, and the data that it had not used.
     pub(super) fn rest(&self) -> Option<(Rest, Vec<u8>)> {
         let mut watched = self.watched();
+        watched.hands_over = false;
         let (stream, mut input) = watched.rest.take()?;
         let mut body = match std::mem::take(&mut watched.seen) {
             Seen::Length(left) => Body::new(Framing::Length(left), Keep::Data),
@@ -90,6 +91,15 @@ impl Watched {
     /// The length that the server has given the body.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
+    }
+
+    /// Whether the whole response has been used.
+    pub(super) fn has_ended(&self) -> bool {
+        match &self.seen {
+            Seen::Length(left) => *left == 0,
+            Seen::Body(body) => body.has_ended(),
+            Seen::Nothing | Seen::Refused(_) | Seen::Broken => false,
+        }
     }
 
     /// ureq has used these bytes of the response.

@@ -6,6 +6,7 @@ pub(crate) mod build;
 pub(crate) mod client;
 mod grpc_health;
 pub(crate) mod limits;
+pub(crate) mod memory;
 pub(crate) mod metrics;
 pub(crate) mod notice;
 pub(crate) mod page;

@@ -12,6 +12,7 @@ use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
 use crate::http1::head::{RequestHead, path_of};
 use crate::ops::budget::Held;
+use crate::ops::memory;
 
 /// A request and what has come of its body.
 #[derive(Debug)]
@@ -148,7 +149,7 @@ impl Collecting {
             _ => usize::MAX,
         };
         if length > self.bytes.capacity() {
-            self.bytes.reserve_exact((2 * length).min(most) - self.bytes.len());
+            memory::reserve(&mut self.bytes, (2 * length).min(most));
         }
     }
 
