@@ -91,10 +91,7 @@ impl Client {
     /// and was not read is sent once more (SPEC P9).
     pub(super) fn post(&self, call: &Call<'_>) -> Result<Reply, Fault> {
         match self.try_to_post(call) {
-            Err(_) if self.watch.watched().is_unread => {
-                self.metrics.resent.count();
-                self.try_to_post(call)
-            }
+            Err(_) if self.watch.watched().is_unread => self.try_to_post(call),
             result => result,
         }
     }

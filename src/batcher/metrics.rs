@@ -41,8 +41,6 @@ pub(super) struct CallMetrics {
     pub(super) returned: Counter,
     /// Batches whose members were asked again, fewer at a time.
     pub(super) retries: Counter,
-    /// Calls that met the end of an idle connection and were sent again.
-    pub(super) resent: Counter,
 }
 
 impl BatcherMetrics {
@@ -105,12 +103,7 @@ impl BatcherMetrics {
 
 impl Default for CallMetrics {
     fn default() -> Self {
-        Self {
-            duration: Histogram::new(&DURATION),
-            returned: Counter::default(),
-            retries: Counter::default(),
-            resent: Counter::default(),
-        }
+        Self { duration: Histogram::new(&DURATION), returned: Counter::default(), retries: Counter::default() }
     }
 }
 
@@ -141,11 +134,6 @@ impl Source for BatcherMetrics {
                 "kserve_agent_batch_retries_total",
                 "Batches whose answer could not be divided, so that their members were asked again, fewer at a time.",
                 self.sum(|forwarder| &forwarder.retries),
-            ),
-            Family::counter(
-                "kserve_agent_batch_resent_total",
-                "Calls that met the end of an idle connection and were sent again over another.",
-                self.sum(|forwarder| &forwarder.resent),
             ),
             Family::counter(
                 "kserve_agent_batch_singles_total",

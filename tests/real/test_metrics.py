@@ -5,6 +5,7 @@ Not here: what makes the payload log's move (`log_scenes`) and the puller's (`mo
 """
 
 import http.client
+import http.server
 import json
 import re
 import signal
@@ -155,7 +156,7 @@ def test_histograms_are_what_prometheus_expects(watched):
 
 # A call that is under way is seen only if it takes its time.
 @pytest.mark.parametrize("example_server", [200], indirect=True)
-def test_every_metric_moves(watched, example_server, tmp_path, place, repository):
+def test_every_metric_moves(watched, example_server, tmp_path, place, repository, http_server):
     """One agent for each kind of trouble; what none of them moves would be there for nothing."""
     moved = set()
 
@@ -176,6 +177,7 @@ def test_every_metric_moves(watched, example_server, tmp_path, place, repository
             moved.update(key for key, value in now.items() if value != before.get(key))
 
     run(watched("--enable-batcher", "--max-latency=200", "--max-batchsize=2"), batches)
+    run(watched("--enable-batcher", "--max-latency=50", server=http_server(Indivisible)), indivisible)
     run(watched("--max-connections=2", "--threads=1"), connections)
     run(watched(server=reserve_port()), unreachable)
     run(watched(server=server_that_hangs_up()), retries)
@@ -194,6 +196,41 @@ def test_every_metric_moves(watched, example_server, tmp_path, place, repository
     still = {n for n, (kind, _) in documented().items() if not has_moved(n, kind)} - fixed - NEVER
     assert not still
     assert not log_scenes.each_reason() - moved
+
+
+class Indivisible(http.server.BaseHTTPRequestHandler):
+    """A model server that answers whatever it is asked with one long prediction."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"predictions": ["a" * 7_000_000]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def indivisible(one, look):
+    body = b'{"instances": [1, 2]}'
+    request = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (V1.encode(), len(body), body)
+    # Three batches that can't be divided, and a request with which the batcher looks at what has come back.
+    for count in (2, 2, 2, 1):
+        clients = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(count)]
+        for client in clients:
+            client.sendall(request)
+        for client in clients:
+            assert client.recv(12) == b"HTTP/1.1 200"
+        # What they do not take is held.
+        look()
+        for client in clients:
+            while client.recv(1 << 20)[-2:] != b"]}":
+                pass
+            client.close()
 
 
 def batches(one, look):
