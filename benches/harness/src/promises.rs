@@ -152,7 +152,7 @@ const PROMISES: [Promise; 62] = [
     promise(MEMORY, (IDLE, Kind::PerIdle), Plain(AGENT), AtMost(1024.0)),
     promise(MEMORY, (ACTIVE, Kind::PerActive), Plain(AGENT), AtMost(20_480.0)),
     promise("start to listening", (START, Kind::Listening), Plain(AGENT), AtMost(5.0)),
-    promise("binary, static, stripped", (START, Kind::Binary), Plain(AGENT), AtMost(6.0)),
+    promise("binary, static, stripped", (START, Kind::Binary), Plain(AGENT), AtMost(6.5)),
     promise("image", (START, Kind::Image), Plain(AGENT), AtMost(8.0)),
     promise("socket calls per request", ("calls", Kind::Calls), Plain(AGENT), AtMost(4.1)),
     promise(SERIAL, ("batcher-b-128", Kind::Share), Plain(WINDOW), AtLeast(97.0)),
