@@ -67,6 +67,8 @@ pub enum Fault {
         /// Instances of the part.
         instances: usize,
     },
+    /// Server: the responses to the parts of a request have not the same outputs.
+    PartsDiffer,
     /// Server: the responses to the parts of a request are too large to be joined.
     PartsTooLarge,
     /// Agent: a bug.
@@ -178,6 +180,7 @@ impl Fault {
             | Self::ResponseBody(_)
             | Self::PartCoded
             | Self::PartLength { .. }
+            | Self::PartsDiffer
             | Self::PartsTooLarge => 502,
             Self::ResponseTimeout | Self::ContinueTimeout => 504,
             Self::Exhausted
@@ -217,6 +220,7 @@ impl Fault {
             | Self::ResponseBody(_)
             | Self::PartCoded
             | Self::PartLength { .. }
+            | Self::PartsDiffer
             | Self::PartsTooLarge => Blame::Upstream(UpstreamError::BadResponse),
             Self::Internal => Blame::Agent,
         }
@@ -224,7 +228,7 @@ impl Fault {
 
     /// Whether the text is given as JSON, in the form of the model server's own errors.
     pub(crate) fn is_json(self) -> bool {
-        matches!(self, Self::PartCoded | Self::PartLength { .. } | Self::PartsTooLarge)
+        matches!(self, Self::PartCoded | Self::PartLength { .. } | Self::PartsDiffer | Self::PartsTooLarge)
     }
 
     /// Whether the client may use its connection again: not when what it sends can no longer be told apart.
@@ -263,6 +267,9 @@ impl fmt::Display for Fault {
             Self::PartCoded => f.write_str("model server: a compressed response, which nobody asked for"),
             Self::PartLength { instances } => {
                 write!(f, "model server: not {instances} predictions for {instances} instances of a larger request")
+            }
+            Self::PartsDiffer => {
+                f.write_str("model server: the responses to the parts of one request have not the same outputs")
             }
             Self::PartsTooLarge => write!(
                 f,

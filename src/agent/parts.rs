@@ -47,10 +47,6 @@ impl Deliver for Workers {
     fn wake(&self, worker: usize) {
         self.0[worker].wake();
     }
-
-    fn relieve(&self) {
-        self.0.iter().for_each(|inbox| inbox.send(Message::Relieve));
-    }
 }
 
 /// Starts the batcher.

@@ -147,12 +147,7 @@ impl Forwarder {
         };
         match post(client, members, &call) {
             Ok(Reply::Large(_)) if members.len() > 1 => None,
-            Ok(Reply::Large(streamed)) => {
-                if !streamed.response.held.has_room() {
-                    self.outbox.relieve();
-                }
-                Some(vec![Answer::Streamed(streamed)])
-            }
+            Ok(Reply::Large(streamed)) => Some(vec![Answer::Streamed(streamed)]),
             Ok(Reply::Whole(response)) => divide(members, response),
             Err(fault) => Some(members.iter().map(|_| Answer::Failed(fault)).collect()),
         }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::answer::{Answer, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
 use super::batch::Part;
+use super::key::Parts;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
@@ -129,11 +130,13 @@ fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
 
 fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
     let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
+    let mut first_key: Option<Parts> = None;
     for (response, instances) in responses.iter().zip(counts.iter().copied()) {
-        let tensors = Tensors::of_response(&response.body, &[instances]);
+        let mut key = Parts::default();
+        let tensors = Tensors::of_part(&response.body, instances, &mut key);
         let tensors = tensors.map_err(|_| Fault::PartLength { instances })?;
-        if found.first().is_some_and(|first| !v2::are_alike(first, &tensors)) {
-            return Err(Fault::PartLength { instances });
+        if *first_key.get_or_insert_with(|| key.clone()) != key {
+            return Err(Fault::PartsDiffer);
         }
         found.push(tensors);
     }

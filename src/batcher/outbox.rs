@@ -18,8 +18,6 @@ pub(crate) trait Deliver: Send + Sync {
     fn leave(&self, ticket: Ticket, answer: Answer);
     /// Wakes a worker for what was left.
     fn wake(&self, worker: usize);
-    /// An answer has found no room beside those that clients have not taken.
-    fn relieve(&self);
 }
 
 impl Outbox {
@@ -39,11 +37,6 @@ impl Outbox {
             }
         }
         (0..128).filter(|worker| workers >> worker & 1 == 1).for_each(|worker| self.0.wake(worker));
-    }
-
-    /// An answer has found no room.
-    pub(super) fn relieve(&self) {
-        self.0.relieve();
     }
 }
 
@@ -75,8 +68,6 @@ mod tests {
         fn wake(&self, worker: usize) {
             self.woken.lock().unwrap().push(worker);
         }
-
-        fn relieve(&self) {}
     }
 
     #[test]

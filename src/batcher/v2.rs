@@ -123,6 +123,18 @@ impl Tensors {
         walk.finish(body, &mut Parts::default())
     }
 
+    /// Finds the tensors of a response to one part of a request. What must be the same in the others, to join them, goes to the
+    /// key: what a tensor is called, its type, its dimensions but the first, how its data are nested.
+    ///
+    /// # Errors
+    /// As [`Self::of_response`].
+    pub fn of_part(body: &[u8], rows: usize, key: &mut Parts) -> Result<Self, Malformed> {
+        let mut walk = Walk::new(Side::Outputs(vec![rows]));
+        walk.keep_key();
+        walk.advance(body)?;
+        walk.finish_part(body, key)
+    }
+
     /// The id in its quotes, if there is one that is a text.
     pub fn id<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
         self.id.as_ref().filter(|id| id.is_text).map(|id| &body[id.value.clone()])
@@ -205,11 +217,6 @@ pub fn merge(bodies: &[(&[u8], &Tensors)], id: NewId<'_>) -> Vec<u8> {
             }
         }
     })
-}
-
-/// Whether two responses have as many tensors each, so that they can be merged.
-pub fn are_alike(one: &Tensors, other: &Tensors) -> bool {
-    one.tensors.len() == other.tensors.len()
 }
 
 impl Id {

@@ -35,6 +35,8 @@ pub(super) struct Walk {
     /// The end of the last member of the body.
     last_end: Option<usize>,
     tensor: Current,
+    /// Tensors are compared with those of other bodies.
+    keeps_key: bool,
     /// What must be the same in all members of a batch: the body's own members, and the tensors.
     members: Parts,
     tensors: Parts,
@@ -102,6 +104,7 @@ impl Walk {
     pub(super) fn new(side: Side) -> Self {
         let numbers = if matches!(side, Side::Inputs) { Numbers::Strict } else { Numbers::AsWritten };
         Self {
+            keeps_key: matches!(side, Side::Inputs),
             side,
             scanner: Scanner::new(numbers),
             place: Place::Start,
@@ -115,6 +118,20 @@ impl Walk {
             members: Parts::default(),
             tensors: Parts::default(),
         }
+    }
+
+    /// The tensors of a response are compared with those of others.
+    pub(super) fn keep_key(&mut self) {
+        self.keeps_key = true;
+    }
+
+    /// What was found in the whole response; only the tensors go to the key, as a server may say what it likes beside them.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub(super) fn finish_part(mut self, body: &[u8], key: &mut Parts) -> Result<Tensors, Malformed> {
+        self.members = Parts::default();
+        self.finish(body, key)
     }
 
     /// Bytes that it holds beside the body.
@@ -229,7 +246,7 @@ impl Walk {
         let name = &body[self.name.clone()];
         if self.place == Place::TensorValue {
             self.place = Place::Tensor;
-            if matches!(self.side, Side::Inputs) {
+            if self.keeps_key {
                 self.tensor.members.add(name);
                 self.tensor.members.add(&body[value]);
             }
@@ -335,7 +352,7 @@ impl Walk {
         refuse_if(*self.found.rows.get_or_insert(rows) != rows)?;
         let is_nested = data.is_nested();
         let per_row = if is_nested { 1 } else { shape[1..].iter().product() };
-        if is_request {
+        if self.keeps_key {
             self.tensors.add_list(&members);
             self.tensors.add_numbers(&shape[1..]);
             self.tensors.add(&[u8::from(is_nested)]);

@@ -74,6 +74,11 @@ impl Watch {
         let step = body.advance(&mut input).ok()?;
         let data = input[..step.kept].to_vec();
         input.drain(..step.consumed);
+        // What comes behind the end of a response is no answer to anything.
+        if body.has_ended() && !input.is_empty() {
+            input.clear();
+            watched.keeps = false;
+        }
         let stream = Arc::into_inner(stream)?;
         Some((Rest { stream, input, body, length: watched.length, keeps: watched.keeps }, data))
     }

@@ -70,11 +70,6 @@ impl Held {
         self.budget.hold()
     }
 
-    /// Whether there is room for another eighth of the budget.
-    pub(crate) fn has_room(&self) -> bool {
-        self.budget.bytes() <= self.budget.most / 8 * 7
-    }
-
     /// Gives back what is more than so many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let more = self.bytes.saturating_sub(bytes);

@@ -13,7 +13,7 @@
 use super::batch_heads::{self, StreamedFraming};
 use super::buffer::{Buffers, LargeBody, READ_AT, Source};
 use super::collect::{Collected, Collecting, Passing, Progress};
-use super::connection::{Batched, Closing, Holds, Owed, Phase};
+use super::connection::{Batched, Closing, Phase};
 use super::exchange::{ClientCloses, Exchange, Outcome, ServerCloses};
 use super::headers::{Connection as Field, Parked};
 use super::plane::{Flow, Plane, SendFrom};
@@ -22,11 +22,12 @@ use crate::batcher::answer::{Answer, Response};
 use crate::batcher::batch::Ticket;
 use crate::batcher::request::{Arrival, Unfit};
 use crate::batcher::streamed::{Rest, Streamed};
-use crate::fault::{BadPredict, Blame, Fault, Reason};
+use crate::fault::{BadPredict, Fault};
 use crate::http1::Version;
 use crate::http1::body::BodyError;
 use crate::http1::chunk::write_size;
 use crate::http1::head::{self, Parsed, Slots};
+use crate::ops::server::closes_behind;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -81,8 +82,11 @@ impl Plane {
             Err(error) => return self.refuse_body(key, error, parked),
         }
         let mut progress = collecting.progress();
-        if progress == Progress::NoRoom && self.relieve(Holds::Request) {
-            progress = collecting.progress();
+        if progress == Progress::NoRoom {
+            if self.relieve() {
+                progress = collecting.progress();
+            }
+            self.wants_relief |= progress == Progress::NoRoom;
         }
         match progress {
             Progress::More => {
@@ -160,8 +164,7 @@ impl Plane {
         let out = &mut self.buffers.out;
         out.clear();
         let body = batch_heads::write_answer(out, answer, parked.version, Field::of_client(keeps, parked.version));
-        self.connections[key].owes =
-            Some(Owed { status, since: self.now, bytes: body.as_ref().map_or(0, LargeBody::len) });
+        self.connections[key].owes = Some(status);
         let flow = if keeps { self.answered(key) } else { self.send_and_close(key, Closing::Linger) };
         if let (Some(body), true) = (body, flow != Flow::Close) {
             self.keep_body(key, body);
@@ -217,7 +220,11 @@ impl Plane {
         };
         let ends = Outcome {
             client_closes: (!keeps).then_some(ClientCloses::Asked),
-            server_closes: (!server_keeps).then_some(ServerCloses::Said),
+            server_closes: if closes_behind(status) {
+                Some(ServerCloses::Failed)
+            } else {
+                (!server_keeps).then_some(ServerCloses::Said)
+            },
         };
         let exchange = Exchange::streamed(parked.version, status, body, chunks, ends);
         self.upstreams[upstream].owner = Some(key);
@@ -274,36 +281,41 @@ impl Plane {
         Flow::Next
     }
 
-    /// Makes room in the batcher's budget: of the clients that hold some of it for a while the slowest makes way, whose
-    /// request goes on as it comes, or whose answer is cut (SPEC B10). Once in a wake-up, as it looks at every connection.
-    pub(super) fn relieve(&mut self, holds: Holds) -> bool {
+    /// Makes room in the batcher's budget: of the clients that have been sending for a while the slowest makes way, whose
+    /// request goes on as it comes (SPEC B10). Once in a wake-up, as it looks at every connection.
+    pub(super) fn relieve(&mut self) -> bool {
         if self.relieved == Some(self.now) {
             return false;
         }
         self.relieved = Some(self.now);
         let paces =
-            self.connections.iter().filter_map(|(key, connection)| Some((connection.pace(holds, self.now)?, key)));
+            self.connections.iter().filter_map(|(key, connection)| Some((connection.upload_pace(self.now)?, key)));
         let Some((_, slowest)) = paces.min() else { return false };
-        let connection = &mut self.connections[slowest];
-        let flow = match std::mem::replace(&mut connection.phase, Phase::Idle) {
-            Phase::Collecting(collecting) => self.pass_collected(slowest, collecting),
-            phase => {
-                connection.phase = phase;
-                // What it did not take must not look complete.
-                connection.socket.reset_on_close();
-                self.note_failure(
-                    Blame::Rejected(Reason::SlowClient),
-                    &"a client took its answer too slowly while others needed the room",
-                );
-                Flow::Close
-            }
-        };
-        match flow {
+        let phase = std::mem::replace(&mut self.connections[slowest].phase, Phase::Idle);
+        let Phase::Collecting(collecting) = phase else { return false };
+        match self.pass_collected(slowest, collecting) {
             Flow::Close => self.close(slowest),
-            // Not at once: its turn comes, this one is another's.
-            _ => self.queue(slowest),
+            flow => {
+                self.push_body(slowest);
+                // Not at once: its turn comes, this one is another's.
+                debug_assert!(flow != Flow::Wait, "it has more to do");
+                self.queue(slowest);
+            }
         }
         true
+    }
+
+    /// Gives the server as much of a collected body as it takes at once, so that those bytes count no longer.
+    fn push_body(&mut self, key: usize) {
+        let Some(upstream) = self.connections.get(key).and_then(|connection| connection.upstream) else { return };
+        let upstream = &mut self.upstreams[upstream];
+        while upstream.unsent.large() > 0 && upstream.socket.is_writable() {
+            match upstream.socket.send(upstream.unsent.rest()) {
+                Ok(sent) if sent > 0 => upstream.unsent.advance(sent, &mut self.buffers.pool),
+                // What it can't take, or why, is for its own turn to see.
+                Ok(_) | Err(_) => return,
+            }
+        }
     }
 }
 

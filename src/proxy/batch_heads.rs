@@ -72,7 +72,8 @@ pub(super) fn write_answer(
             write_part(out, Source::Shared(response), range, b"")
         }
         Answer::Rebuilt { response, body, held } => {
-            write_head(out, &response, JSON, Some(body.len()), version, connection);
+            let media = media_of(&response.fields_of_body).unwrap_or(JSON);
+            write_head(out, &response, media, Some(body.len()), version, connection);
             write_body(out, Source::Own { bytes: body, held }, b"")
         }
         // It is relayed, not written.
@@ -119,6 +120,12 @@ pub(super) enum StreamedFraming {
     Chunked,
     /// By the end of the connection.
     Close,
+}
+
+/// The line of the content type among those that describe a body; it holds for a share of the body too (SPEC B12).
+fn media_of(fields_of_body: &[u8]) -> Option<&[u8]> {
+    let mut lines = fields_of_body.split_inclusive(|byte| *byte == b'\n');
+    lines.find(|line| line.get(..13).is_some_and(|name| name.eq_ignore_ascii_case(b"content-type:")))
 }
 
 fn write_head(

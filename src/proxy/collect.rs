@@ -3,7 +3,7 @@
 //! Not here: the connection it comes over ([`super::batch`]), and what its body must look like ([`crate::batcher`]).
 
 use super::batch_heads;
-use super::headers::{Parked, Peer};
+use super::headers::{Parked, Peer, target_authority};
 use crate::batcher::key::Parts;
 use crate::batcher::request::{Head, Payload, Protocol, Scan, Unfit};
 use crate::config::BATCH_REQUEST_BYTES;
@@ -190,6 +190,7 @@ fn key(head: &RequestHead<'_, '_>, going_on: &Head, key_headers: &[String]) -> P
     // What a proxy behind the agent may go by (SPEC P3).
     let hosts = head.fields.iter().filter(|(kind, _, _)| *kind == Kind::Host);
     key.add_all(hosts.map(|field| field.2));
+    key.add(target_authority(head).unwrap_or_default());
     for wanted in key_headers.iter().map(String::as_str).chain(["content-type"]) {
         key.add(wanted.as_bytes());
         let fields = head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted));

@@ -46,8 +46,8 @@ pub(crate) struct Connection {
     pub(crate) moved: u64,
     /// Tells this connection from an earlier one in the same slot.
     pub(crate) serial: u64,
-    /// The answer of a batched request that has not gone out to its last byte.
-    pub(crate) owes: Option<Owed>,
+    /// The status of a batched request's answer that has not gone out to its last byte, behind which it is counted.
+    pub(crate) owes: Option<u16>,
     /// Captures the request and its response for the payload log.
     pub(crate) tap: Option<Box<Tap>>,
     /// Its request has waited for room in the payload log.
@@ -100,38 +100,13 @@ pub(crate) struct Batched {
     pub(crate) request: Arc<Request>,
 }
 
-/// An answer on its way: it is counted when its last byte has gone.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Owed {
-    pub(crate) status: u16,
-    pub(crate) since: Instant,
-    /// Bytes of it that were not copied.
-    pub(crate) bytes: usize,
-}
-
-/// What a client can hold of what the batcher may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holds {
-    /// A part of a body that it sends.
-    Request,
-    /// A part of an answer that it takes.
-    Answer,
-}
-
 impl Connection {
-    /// Bytes a second in which the client sends, or takes, what it holds; `None`: it holds nothing, or only for a moment.
-    pub(super) fn pace(&self, holds: Holds, now: Instant) -> Option<u64> {
-        let (since, bytes) = match (holds, &self.phase) {
-            (Holds::Request, Phase::Collecting(collecting)) => (self.began?, collecting.received()),
-            (Holds::Answer, _) if self.unsent.large() > 0 => {
-                let owed = self.owes?;
-                (owed.since, owed.bytes.saturating_sub(self.unsent.large()))
-            }
-            _ => return None,
-        };
-        let took = now.saturating_duration_since(since);
+    /// Bytes a second in which the client sends a body that is collected; `None`: it sends none, or only for a moment.
+    pub(super) fn upload_pace(&self, now: Instant) -> Option<u64> {
+        let Phase::Collecting(collecting) = &self.phase else { return None };
+        let took = now.saturating_duration_since(self.began?);
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        (took >= BATCH_RELIEF_AFTER).then(|| bytes as u64 * 1000 / millis)
+        (took >= BATCH_RELIEF_AFTER).then(|| collecting.received() as u64 * 1000 / millis)
     }
 }
 

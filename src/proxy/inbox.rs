@@ -32,7 +32,7 @@ pub(crate) enum Message {
     Listen(Listener),
     /// The payload log has room again.
     Room,
-    /// An answer to batched requests has found no room beside those that clients have not taken.
+    /// A request to be batched has found no room, and no client of its worker's holds some for long.
     Relieve,
     /// The shutdown goes on to this.
     Drain(Drain),

@@ -60,6 +60,8 @@ pub(crate) struct Plane {
     pub(crate) has_submitted: bool,
     /// When room was made for others in the batcher's budget.
     pub(crate) relieved: Option<Instant>,
+    /// No client of this worker could make way, so one of another's has to.
+    pub(crate) wants_relief: bool,
     /// Reads that the connection whose turn it is may still do, and all together in this wake-up.
     pub(crate) turn: usize,
     pub(crate) wake_up: usize,
@@ -167,6 +169,7 @@ impl Plane {
             saw_request: false,
             has_submitted: false,
             relieved: None,
+            wants_relief: false,
             turn: 0,
             wake_up: WAKE_UP_READS,
             failing_since: None,
@@ -273,8 +276,8 @@ impl Plane {
             self.setup.metrics.sent.add(sent as u64);
             connection.unsent.advance(sent, &mut self.buffers.pool);
         }
-        if let Some(owed) = connection.owes.take() {
-            self.end_request(key, owed.status);
+        if let Some(status) = connection.owes.take() {
+            self.end_request(key, status);
             self.end_tap(key);
         }
         Ok(true)

@@ -17,7 +17,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
 use super::admit::Newcomer;
-use super::connection::{Holds, Phase, Role};
+use super::connection::{Phase, Role};
 use super::inbox::{Inbox, Letters, Message};
 use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
@@ -168,7 +168,7 @@ impl Worker {
                 }
                 Message::Listen(listener) => self.also_listen(listener),
                 Message::Room => self.plane.resume(),
-                Message::Relieve => drop(self.plane.relieve(Holds::Answer)),
+                Message::Relieve => drop(self.plane.relieve()),
                 Message::Drain(drain) => self.begin_drain(drain),
             }
         }
@@ -304,6 +304,11 @@ impl Worker {
             && let Some(batcher) = &plane.setup.batcher
         {
             batcher.wake();
+        }
+        if std::mem::take(&mut plane.wants_relief) {
+            let own = plane.setup.worker;
+            let others = self.peers.iter().enumerate().filter(|(worker, _)| *worker != own);
+            others.for_each(|(_, peer)| peer.send(Message::Relieve));
         }
         if let Some(logger) = &plane.setup.logger {
             logger.flush(plane.now, matches!(plane.drain, Drain::Finish(_)));
