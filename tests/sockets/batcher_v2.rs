@@ -258,6 +258,30 @@ fn a_request_over_the_cap_with_one_dimension_passes_whole() {
 }
 
 #[test]
+fn parts_of_a_request_are_joined_only_if_they_have_the_same_outputs() {
+    let of = |name: &str, shape: &str, data: &str| tensor(name, "INT8", shape, data);
+    let pairs = [
+        ("dimension", of("a", "[2,1]", "[1,2]"), of("a", "[2,2]", "[1,2,3,4]")),
+        ("nesting", of("a", "[2,1]", "[1,2]"), of("a", "[2,1]", "[[1],[2]]")),
+        (
+            "order",
+            of("a", "[2]", "[1,1]") + "," + &of("b", "[2]", "[2,2]"),
+            of("b", "[2]", "[2,2]") + "," + &of("a", "[2]", "[1,1]"),
+        ),
+    ];
+    for (what, one, other) in pairs {
+        let server = Server::with(move |request: &Message| {
+            let outputs = if instances_of(request)[0] == "9" { &other } else { &one };
+            json(&format!("{{\"outputs\":[{outputs}]}}"))
+        });
+        let agent = batching(&server, &["--max-batchsize=2", "--max-latency=20"]);
+        let got = agent.ask(request("", &[tensor("x", "INT8", "[4,1]", "[1,2,9,4]")], ""));
+        assert_eq!(got.status(), 502, "{what} {}", got.text());
+        assert!(got.text().contains("not the same outputs"), "{what} {}", got.text());
+    }
+}
+
+#[test]
 fn outputs_of_other_names_ranks_and_order_are_cut_by_rows() {
     // A classifier: two columns in, a label and three probabilities out, nested, and members of its own.
     let server = Server::with(|request: &Message| {
