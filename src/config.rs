@@ -319,6 +319,10 @@ pub const BATCH_KEY_KEPT_BYTES: usize = 4 * 1024;
 /// Calls that one request with more instances than a batch may have is sent in: with the default batch 131 072 instances.
 pub const BATCH_PARTS_MAX: usize = 4096;
 
+/// Bytes of copies of what stands outside its instances that a request in parts is sent with, such as `parameters`: as many
+/// as two large requests. One with more passes whole.
+pub const BATCH_PARTS_BYTES: usize = 2 * BATCH_REQUEST_BYTES;
+
 /// Messages that the batcher takes before batches leave: those that came together leave together.
 pub const BATCH_MESSAGES_AT_ONCE: usize = 1024;
 

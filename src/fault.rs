@@ -58,6 +58,8 @@ pub enum Fault {
     BatchQueueFull,
     /// Agent: there is no room for a body beside the others that wait for batches.
     BatchBytesFull,
+    /// Agent: there is no room for the responses to the parts of a request beside other answers.
+    AnswersFull,
     /// Agent: a request has waited for `--max-latency`, and the server was busy all the time.
     BatchLate,
     /// Server: the response to a part of a request is compressed, so it can't be joined with the others.
@@ -69,7 +71,7 @@ pub enum Fault {
     },
     /// Server: the responses to the parts of a request have not the same outputs.
     PartsDiffer,
-    /// Server: the responses to the parts of a request are too large to be joined.
+    /// Server: a response to a part of a request is too large to be held.
     PartsTooLarge,
     /// Agent: a bug.
     Internal,
@@ -187,6 +189,7 @@ impl Fault {
             | Self::TooManyConnections
             | Self::BatchQueueFull
             | Self::BatchBytesFull
+            | Self::AnswersFull
             | Self::BatchLate => 503,
             Self::Internal => 500,
         }
@@ -205,7 +208,7 @@ impl Fault {
             Self::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
             Self::TooManyConnections => Blame::Rejected(Reason::TooManyConnections),
             Self::BatchQueueFull => Blame::Rejected(Reason::BatchQueueFull),
-            Self::BatchBytesFull => Blame::Rejected(Reason::BatchBytesFull),
+            Self::BatchBytesFull | Self::AnswersFull => Blame::Rejected(Reason::BatchBytesFull),
             Self::BatchLate => Blame::Rejected(Reason::BatchLate),
             Self::Connect(_) => Blame::Upstream(UpstreamError::Connect),
             Self::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
@@ -263,6 +266,7 @@ impl fmt::Display for Fault {
             }
             Self::BatchQueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
             Self::BatchBytesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
+            Self::AnswersFull => f.write_str("answers that clients have not taken hold 32 MiB, as much as they may"),
             Self::BatchLate => f.write_str("no batch left within --max-latency, the model server is busy"),
             Self::PartCoded => f.write_str("model server: a compressed response, which nobody asked for"),
             Self::PartLength { instances } => {
@@ -271,10 +275,9 @@ impl fmt::Display for Fault {
             Self::PartsDiffer => {
                 f.write_str("model server: the responses to the parts of one request have not the same outputs")
             }
-            Self::PartsTooLarge => write!(
-                f,
-                "model server: the responses to the parts of one request have more than {BATCH_ANSWER_BYTES} bytes"
-            ),
+            Self::PartsTooLarge => {
+                write!(f, "model server: a response to a part of one request has more than {BATCH_ANSWER_BYTES} bytes")
+            }
             Self::Internal => f.write_str("internal error"),
         }
     }

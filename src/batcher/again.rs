@@ -44,7 +44,7 @@ enum Waiting<R> {
 struct Trial {
     /// Requests without an answer.
     left: usize,
-    /// The server has refused one of them alone.
+    /// The server has refused one of them alone, or something else tells nothing of merging.
     has_bad: bool,
 }
 
@@ -93,11 +93,11 @@ impl<R> Again<R> {
     /// A batch has come back. `true`: its key goes one by one from now on.
     pub(super) fn returned(&mut self, receipt: Receipt, outcome: Outcome<R>, now: Instant) -> bool {
         match outcome {
-            Outcome::Undivided(members) if members.len() > 1 => {
-                self.halve(receipt, members);
+            Outcome::Undivided { members, is_of_merging } if members.len() > 1 => {
+                self.halve(receipt, members, is_of_merging);
                 false
             }
-            Outcome::Undivided(_) => {
+            Outcome::Undivided { .. } => {
                 debug_assert!(false, "an answer to one request is never divided");
                 self.answered(receipt, false, now)
             }
@@ -105,7 +105,7 @@ impl<R> Again<R> {
         }
     }
 
-    fn halve(&mut self, receipt: Receipt, mut members: Vec<(R, usize)>) {
+    fn halve(&mut self, receipt: Receipt, mut members: Vec<(R, usize)>, is_of_merging: bool) {
         debug_assert!(members.len() <= receipt.requests, "none of them has an answer");
         let trial = match receipt.trial {
             Some(number) => {
@@ -117,6 +117,7 @@ impl<R> Again<R> {
             }
             None => self.trials.insert(Trial { left: members.len(), has_bad: false }),
         };
+        self.trials[trial].has_bad |= !is_of_merging;
         let second = members.split_off(members.len().div_ceil(2));
         for members in [members, second] {
             let instances = members.iter().map(|member| member.1).sum();
@@ -180,6 +181,10 @@ mod tests {
         Receipt { number, lane: KEY, requests, instances, left: now, is_beside: false, trial: None }
     }
 
+    fn undivided(members: Vec<(usize, usize)>) -> Outcome<usize> {
+        Outcome::Undivided { members, is_of_merging: true }
+    }
+
     fn one(member: usize) -> (usize, usize) {
         (member, 1)
     }
@@ -188,14 +193,13 @@ mod tests {
     /// calls; and whether the key was given up.
     fn ask(again: &mut Again<usize>, members: usize, most: usize, bad: &[usize], now: Instant) -> (Vec<usize>, bool) {
         let (mut sizes, mut answered) = (Vec::new(), Vec::new());
-        let mut given_up =
-            again.returned(receipt(now, members), Outcome::Undivided((0..members).map(one).collect()), now);
+        let mut given_up = again.returned(receipt(now, members), undivided((0..members).map(one).collect()), now);
         while let Some(batch) = again.next(1, now) {
             sizes.push(batch.members.len());
             let is_bad = batch.members.iter().any(|member| bad.contains(member));
             let fails = batch.members.len() > 1 && (is_bad || batch.members.len() > most);
             let outcome = if fails {
-                Outcome::Undivided(batch.members.into_iter().map(one).collect())
+                undivided(batch.members.into_iter().map(one).collect())
             } else {
                 answered.extend(batch.members);
                 Outcome::Answered { is_success: !is_bad }
@@ -245,14 +249,27 @@ mod tests {
     #[test]
     fn a_trial_ends_also_when_some_of_its_clients_leave() {
         let (mut again, now) = (Again::default(), Instant::now());
-        again.returned(receipt(now, 6), Outcome::Undivided((0..6).map(one).collect()), now);
+        again.returned(receipt(now, 6), undivided((0..6).map(one).collect()), now);
         let half = again.next(1, now).unwrap();
         assert_eq!(half.members, [0, 1, 2]);
-        again.returned(half.receipt, Outcome::Undivided(vec![one(0), one(2)]), now);
+        again.returned(half.receipt, undivided(vec![one(0), one(2)]), now);
         while let Some(batch) = again.next(1, now) {
             assert!(!again.returned(batch.receipt, Outcome::Answered { is_success: true }, now));
         }
         assert!(again.trials.is_empty() && again.keys.is_empty());
+    }
+
+    #[test]
+    fn a_want_of_room_is_no_reason_to_give_up() {
+        let (mut again, now) = (Again::default(), Instant::now());
+        for _ in 0..5 {
+            let members = vec![one(0), one(1)];
+            again.returned(receipt(now, 2), Outcome::Undivided { members, is_of_merging: false }, now);
+            while let Some(batch) = again.next(1, now) {
+                again.returned(batch.receipt, Outcome::Answered { is_success: true }, now);
+            }
+        }
+        assert!(!again.goes_singly(KEY) && again.trials.is_empty());
     }
 
     #[test]
@@ -267,7 +284,7 @@ mod tests {
     #[test]
     fn what_could_not_be_sent_is_the_next() {
         let (mut again, now) = (Again::default(), Instant::now());
-        again.returned(receipt(now, 2), Outcome::Undivided(vec![(1, 1), (2, 1)]), now);
+        again.returned(receipt(now, 2), undivided(vec![(1, 1), (2, 1)]), now);
         let first = again.next(1, now).unwrap();
         again.put_back(first);
         assert_eq!(again.next(2, now).unwrap().members, [1]);

@@ -96,7 +96,12 @@ pub enum Outcome<R> {
         is_success: bool,
     },
     /// What the server has answered can't be divided among the members with certainty (SPEC B0). Each with its instances.
-    Undivided(Vec<(R, usize)>),
+    Undivided {
+        /// The members.
+        members: Vec<(R, usize)>,
+        /// It is due to their being merged, and not to a want of room for the answer.
+        is_of_merging: bool,
+    },
 }
 
 impl Part {

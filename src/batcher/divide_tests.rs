@@ -257,7 +257,10 @@ fn ask(
                 answered.extend(members.iter().map(|member| member.ticket.serial).zip(answers.iter().map(text_of)));
                 Outcome::Answered { is_success }
             }
-            None => Outcome::Undivided(members.into_iter().map(|member| (member, 1)).collect()),
+            None => {
+                let members = members.into_iter().map(|member| (member, 1)).collect();
+                Outcome::Undivided { members, is_of_merging: true }
+            }
         };
         again.returned(receipt, outcome, now);
         next = again.next(1, now).map(|batch| (batch.receipt, batch.members));

@@ -56,6 +56,12 @@ pub(super) struct Return {
     pub(super) outcome: Outcome<Arc<Request>>,
 }
 
+/// The answer to several requests can't be divided among them.
+struct Undivided {
+    /// It is due to their being merged, and not to a want of room.
+    is_of_merging: bool,
+}
+
 /// Requests without an answer so far, in order. Dropping it answers them.
 pub(super) struct Pending {
     members: VecDeque<Arc<Request>>,
@@ -96,7 +102,7 @@ impl Forwarder {
         });
         // Not when the batcher takes it back, who sleeps on when nothing waits.
         client.metrics.returned.count();
-        let is_undivided = matches!(outcome, Outcome::Undivided(_));
+        let is_undivided = matches!(outcome, Outcome::Undivided { .. });
         // The batcher is gone only when the process is about to be.
         let _ = self.returns.send(Return { forwarder: number, receipt, at: Instant::now(), outcome });
         if is_undivided {
@@ -120,22 +126,26 @@ impl Forwarder {
             return Outcome::Answered { is_success: false };
         }
         match self.answers_to(members, client) {
-            Some(answers) => {
+            Ok(answers) => {
                 let is_success = answers.iter().all(Answer::is_success);
                 pending.answer(answers);
                 Outcome::Answered { is_success }
             }
-            None => {
+            Err(Undivided { is_of_merging }) => {
                 client.metrics.retries.count();
                 let members = std::mem::take(&mut pending.members).into_iter();
-                Outcome::Undivided(members.map(|member| (Arc::clone(&member), member.payload.instances())).collect())
+                let members = members.map(|member| (Arc::clone(&member), member.payload.instances())).collect();
+                Outcome::Undivided { members, is_of_merging }
             }
         }
     }
 
-    /// Calls the server once for all; `None`: they are to be asked again, fewer at a time.
-    fn answers_to(&self, members: &[Arc<Request>], client: &Client) -> Option<Vec<Answer>> {
-        let [first, others @ ..] = members else { return None };
+    /// Calls the server once for all.
+    ///
+    /// # Errors
+    /// When they are to be asked again, fewer at a time.
+    fn answers_to(&self, members: &[Arc<Request>], client: &Client) -> Result<Vec<Answer>, Undivided> {
+        let [first, others @ ..] = members else { return Ok(Vec::new()) };
         let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
         let batch_id = batch_id();
         let call = Call {
@@ -146,10 +156,10 @@ impl Forwarder {
             is_shared: members.len() > 1,
         };
         match post(client, members, &call) {
-            Ok(Reply::Large(_)) if members.len() > 1 => None,
-            Ok(Reply::Large(streamed)) => Some(vec![Answer::Streamed(streamed)]),
-            Ok(Reply::Whole(response)) => divide(members, response),
-            Err(fault) => Some(members.iter().map(|_| Answer::Failed(fault)).collect()),
+            Ok(Reply::Large(streamed)) if members.len() > 1 => Err(Undivided { is_of_merging: streamed.is_over() }),
+            Ok(Reply::Large(streamed)) => Ok(vec![Answer::Streamed(streamed)]),
+            Ok(Reply::Whole(response)) => divide(members, response).ok_or(Undivided { is_of_merging: true }),
+            Err(fault) => Ok(members.iter().map(|_| Answer::Failed(fault)).collect()),
         }
     }
 
@@ -169,7 +179,8 @@ impl Forwarder {
             };
             match post(client, slice::from_ref(request), &call)? {
                 Reply::Whole(response) => Ok(response),
-                Reply::Large(_) => Err(Fault::PartsTooLarge),
+                Reply::Large(streamed) if streamed.is_over() => Err(Fault::PartsTooLarge),
+                Reply::Large(_) => Err(Fault::AnswersFull),
             }
         }));
         let is_success = matches!(&result, Ok(Ok(response)) if response.is_success());

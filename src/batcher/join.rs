@@ -103,14 +103,15 @@ fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> 
         Ok(body) => body,
         Err(fault) => return Answer::Failed(fault),
     };
-    let mut held = responses[0].held.beside();
-    if !held.grow(body.len()) {
-        return Answer::Failed(Fault::PartsTooLarge);
-    }
+    // Only the head of the first is needed any more.
     let mut response = responses.swap_remove(0);
-    // Only its head is needed any more.
+    drop(responses);
     response.body = Vec::new();
     response.held.give_back();
+    let mut held = response.held.beside();
+    if !held.grow(body.len()) {
+        return Answer::Failed(Fault::AnswersFull);
+    }
     Answer::Rebuilt { response: response.into(), body, held }
 }
 

@@ -180,6 +180,15 @@ impl Payload {
         matches!(self, Self::V1(list) if list.is_ambiguous)
     }
 
+    /// Bytes of a body of so many that stand outside its instances, and so in each of its parts.
+    pub(crate) fn outside(&self, body: usize) -> usize {
+        let inside = match self {
+            Self::V1(list) => list.content.len(),
+            Self::V2(tensors) => tensors.data_bytes(),
+        };
+        body.saturating_sub(inside)
+    }
+
     /// Whether its instances may be sent in several calls (SPEC B5).
     pub(crate) fn can_be_split(&self) -> bool {
         match self {

@@ -11,6 +11,7 @@
 use std::net::TcpStream;
 
 use super::answer::Response;
+use crate::config::BATCH_ANSWER_BYTES;
 use crate::http1::body::Body;
 
 /// A response whose body has not come to its end.
@@ -35,4 +36,12 @@ pub(crate) struct Rest {
     pub(crate) length: Option<u64>,
     /// The connection can be used again behind the response.
     pub(crate) keeps: bool,
+}
+
+impl Streamed {
+    /// Whether it is larger than what is held of any answer, and not only than the room that was left.
+    pub(crate) fn is_over(&self) -> bool {
+        let most = BATCH_ANSWER_BYTES as u64;
+        self.response.body.len() as u64 > most || self.connection.length.is_some_and(|length| length > most)
+    }
 }

@@ -140,6 +140,11 @@ impl Tensors {
         self.id.as_ref().filter(|id| id.is_text).map(|id| &body[id.value.clone()])
     }
 
+    /// Bytes of all data.
+    pub(super) fn data_bytes(&self) -> usize {
+        self.tensors.iter().map(|tensor| tensor.data.len()).sum()
+    }
+
     /// Whether its rows may be sent in several calls: a single dimension may be one thing, such as a vector of features.
     pub fn can_be_split(&self) -> bool {
         self.tensors.iter().all(|tensor| tensor.rank > 1)

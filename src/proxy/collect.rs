@@ -6,7 +6,7 @@ use super::batch_heads;
 use super::headers::{Parked, Peer, target_authority};
 use crate::batcher::key::Parts;
 use crate::batcher::request::{Head, Payload, Protocol, Scan, Unfit};
-use crate::config::BATCH_REQUEST_BYTES;
+use crate::config::{BATCH_PARTS_BYTES, BATCH_REQUEST_BYTES};
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
@@ -162,13 +162,19 @@ impl Collecting {
         let scan = std::mem::replace(&mut self.scan, Err(Unfit::Passes));
         let payload = scan.and_then(|scan| scan.finish(&self.bytes, &mut self.key));
         match payload {
-            Ok(payload) if payload.instances() > cap && !payload.can_be_split() => Err((Unfit::Passes, self)),
+            Ok(payload) if payload.instances() > cap && !self.may_be_split(&payload, cap) => Err((Unfit::Passes, self)),
             Ok(payload) => {
                 let Self { head, key, bytes: body, held, .. } = *self;
                 Ok(Collected { head, key, body, payload, held })
             }
             Err(unfit) => Err((unfit, self)),
         }
+    }
+
+    /// Whether it may be sent in parts: each has a copy of all that stands outside its instances.
+    fn may_be_split(&self, payload: &Payload, cap: usize) -> bool {
+        let copies = payload.outside(self.bytes.len()).saturating_mul(payload.instances().div_ceil(cap));
+        payload.can_be_split() && copies <= BATCH_PARTS_BYTES
     }
 
     /// The body as far as it has come.

@@ -274,3 +274,17 @@ fn a_request_of_too_many_parts_is_refused_and_one_with_long_parameters_leaves_no
     let grown = agent.resident_kib().saturating_sub(before);
     assert!(grown < 40 * 1024, "{grown} KiB");
 }
+
+#[test]
+fn a_request_whose_parts_would_repeat_too_much_passes_whole() {
+    let server = Server::with(echo);
+    let agent = batching(&server, &["--max-batchsize=1", "--max-latency=20"]);
+    let body = format!("{{\"parameters\":\"{}\",\"instances\":[{}1]}}", "x".repeat(100_000), "1,".repeat(199));
+    let got = agent.ask(post(PATH, "", &body));
+    assert_eq!(got.text(), format!("{{\"predictions\":[{}1]}}", "1,".repeat(199)));
+    assert_eq!(sizes(&server), [200]);
+    // A tenth of it repeats a tenth as much.
+    let body = body.replace(&"x".repeat(90_000), "");
+    assert_eq!(predictions(&agent.ask(post(PATH, "", &body))).len(), 200);
+    assert_eq!(sizes(&server).len(), 1 + 200);
+}
