@@ -5,7 +5,6 @@
 use std::fmt;
 use std::io;
 
-use crate::config::BATCH_ANSWER_BYTES;
 use crate::http1::body::BodyError;
 use crate::http1::head::HeadError;
 use crate::ops::metrics::{Label, label};
@@ -58,21 +57,8 @@ pub enum Fault {
     BatchQueueFull,
     /// Agent: there is no room for a body beside the others that wait for batches.
     BatchBytesFull,
-    /// Agent: there is no room for the responses to the parts of a request beside other answers.
-    AnswersFull,
     /// Agent: a request has waited for `--max-latency`, and the server was busy all the time.
     BatchLate,
-    /// Server: the response to a part of a request is compressed, so it can't be joined with the others.
-    PartCoded,
-    /// Server: the response to a part of a request has not as many predictions.
-    PartLength {
-        /// Instances of the part.
-        instances: usize,
-    },
-    /// Server: the responses to the parts of a request have not the same outputs.
-    PartsDiffer,
-    /// Server: a response to a part of a request is too large to be held.
-    PartsTooLarge,
     /// Agent: a bug.
     Internal,
 }
@@ -179,17 +165,12 @@ impl Fault {
             | Self::ResponseHeadTruncated
             | Self::TooManyInterims
             | Self::UnaskedSwitch
-            | Self::ResponseBody(_)
-            | Self::PartCoded
-            | Self::PartLength { .. }
-            | Self::PartsDiffer
-            | Self::PartsTooLarge => 502,
+            | Self::ResponseBody(_) => 502,
             Self::ResponseTimeout | Self::ContinueTimeout => 504,
             Self::Exhausted
             | Self::TooManyConnections
             | Self::BatchQueueFull
             | Self::BatchBytesFull
-            | Self::AnswersFull
             | Self::BatchLate => 503,
             Self::Internal => 500,
         }
@@ -208,7 +189,7 @@ impl Fault {
             Self::Exhausted => Blame::Rejected(Reason::OutOfDescriptors),
             Self::TooManyConnections => Blame::Rejected(Reason::TooManyConnections),
             Self::BatchQueueFull => Blame::Rejected(Reason::BatchQueueFull),
-            Self::BatchBytesFull | Self::AnswersFull => Blame::Rejected(Reason::BatchBytesFull),
+            Self::BatchBytesFull => Blame::Rejected(Reason::BatchBytesFull),
             Self::BatchLate => Blame::Rejected(Reason::BatchLate),
             Self::Connect(_) => Blame::Upstream(UpstreamError::Connect),
             Self::ConnectTimeout => Blame::Upstream(UpstreamError::ConnectTimeout),
@@ -217,21 +198,11 @@ impl Fault {
             Self::ResponseHeadTruncated | Self::ResponseBody(BodyError::Truncated) => {
                 Blame::Upstream(UpstreamError::Truncated)
             }
-            Self::ResponseHead(_)
-            | Self::TooManyInterims
-            | Self::UnaskedSwitch
-            | Self::ResponseBody(_)
-            | Self::PartCoded
-            | Self::PartLength { .. }
-            | Self::PartsDiffer
-            | Self::PartsTooLarge => Blame::Upstream(UpstreamError::BadResponse),
+            Self::ResponseHead(_) | Self::TooManyInterims | Self::UnaskedSwitch | Self::ResponseBody(_) => {
+                Blame::Upstream(UpstreamError::BadResponse)
+            }
             Self::Internal => Blame::Agent,
         }
-    }
-
-    /// Whether the text is given as JSON, in the form of the model server's own errors.
-    pub(crate) fn is_json(self) -> bool {
-        matches!(self, Self::PartCoded | Self::PartLength { .. } | Self::PartsDiffer | Self::PartsTooLarge)
     }
 
     /// Whether the client may use its connection again: not when what it sends can no longer be told apart.
@@ -266,18 +237,7 @@ impl fmt::Display for Fault {
             }
             Self::BatchQueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
             Self::BatchBytesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
-            Self::AnswersFull => f.write_str("answers that clients have not taken hold 32 MiB, as much as they may"),
             Self::BatchLate => f.write_str("no batch left within --max-latency, the model server is busy"),
-            Self::PartCoded => f.write_str("model server: a compressed response, which nobody asked for"),
-            Self::PartLength { instances } => {
-                write!(f, "model server: not {instances} predictions for {instances} instances of a larger request")
-            }
-            Self::PartsDiffer => {
-                f.write_str("model server: the responses to the parts of one request have not the same outputs")
-            }
-            Self::PartsTooLarge => {
-                write!(f, "model server: a response to a part of one request has more than {BATCH_ANSWER_BYTES} bytes")
-            }
             Self::Internal => f.write_str("internal error"),
         }
     }

@@ -27,6 +27,7 @@ use super::bell::Bell;
 use super::call::{Call, Client, Reply, batch_id};
 use super::divide::{divide, merged};
 use super::fields;
+use super::join::Joined;
 use super::metrics::BatcherMetrics;
 use super::outbox::Outbox;
 use super::request::Request;
@@ -177,18 +178,28 @@ impl Forwarder {
                 batch_id: batch_id(),
                 is_shared: false,
             };
-            match post(client, slice::from_ref(request), &call)? {
-                Reply::Whole(response) => Ok(response),
-                Reply::Large(streamed) if streamed.is_over() => Err(Fault::PartsTooLarge),
-                Reply::Large(_) => Err(Fault::AnswersFull),
-            }
+            post(client, slice::from_ref(request), &call)
         }));
-        let is_success = matches!(&result, Ok(Ok(response)) if response.is_success());
-        let response = result.unwrap_or(Err(Fault::Internal));
-        // It is answered if that decides it.
-        if let Some(answer) = joint.add(request, part, response) {
-            self.outbox.send([(request.ticket, answer)]);
+        let outcome = result.unwrap_or(Err(Fault::Internal));
+        let is_success = matches!(&outcome, Ok(Reply::Whole(response)) if response.is_success());
+        match joint.add(request, part, outcome) {
+            Some(Joined::Answer(answer)) => self.outbox.send([(request.ticket, answer)]),
+            Some(Joined::AskWhole) => return self.whole(request, client),
+            None => {}
         }
+        is_success
+    }
+
+    /// Asks the server for a request whose parts make no answer.
+    fn whole(&self, request: &Arc<Request>, client: &Client) -> bool {
+        client.metrics.retries.count();
+        let mut pending = Pending::new(vec![Arc::clone(request)], &self.outbox);
+        let Ok(answers) = self.answers_to(slice::from_ref(request), client) else {
+            debug_assert!(false, "an answer to one request is never divided");
+            return false;
+        };
+        let is_success = answers.iter().all(Answer::is_success);
+        pending.answer(answers);
         is_success
     }
 }

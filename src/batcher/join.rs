@@ -1,5 +1,8 @@
 //! One request with more instances than a batch may have: its parts, and the answer that they make (SPEC B5).
 //!
+//! Where they make none (another length, unlike outputs, a coding, no room for all of it) the request is asked whole, for
+//! it must not fare worse than without a batcher (SPEC B0).
+//!
 //! Not here: when a part leaves ([`super::queue`]).
 
 use std::ops::Range;
@@ -7,6 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::answer::{Answer, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
 use super::batch::Part;
+use super::call::Reply;
 use super::key::Parts;
 use super::request::{Payload, Request};
 use super::v1;
@@ -57,36 +61,45 @@ impl Joint {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
-    /// Takes note of a part's response; what the request is answered, once that is known.
-    pub(super) fn add(&self, request: &Request, part: &Part, response: Result<Response, Fault>) -> Option<Answer> {
+    /// Takes note of what came of a part; what follows for the request, once that is known.
+    pub(super) fn add(&self, request: &Request, part: &Part, outcome: Result<Reply, Fault>) -> Option<Joined> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived = parts.as_mut()?;
-        let response = match response {
-            Ok(response) if response.is_success() && response.is_coded => Err(Answer::Failed(Fault::PartCoded)),
-            Ok(response) if response.is_success() => Ok(response),
-            Ok(response) => Err(Answer::Whole(response.into())),
-            Err(fault) => Err(Answer::Failed(fault)),
+        let decided = match outcome {
+            Ok(Reply::Whole(response)) if response.is_success() && !response.is_coded => {
+                if !arrived.add(part, response) {
+                    return None;
+                }
+                None
+            }
+            Ok(Reply::Whole(response)) if response.is_success() => Some(Joined::AskWhole),
+            Ok(Reply::Whole(response)) => Some(Joined::Answer(Answer::Whole(response.into()))),
+            Ok(Reply::Large(_)) => Some(Joined::AskWhole),
+            Err(fault) => Some(Joined::Answer(Answer::Failed(fault))),
         };
-        if let Err(failed) = response.and_then(|response| arrived.add(part, response)) {
-            *parts = None;
-            return Some(failed);
-        }
-        if arrived.count < part.of {
-            return None;
-        }
-        let responses: Vec<Response> = parts.take()?.responses.into_iter().flatten().collect();
+        let responses = parts.take()?.responses;
         drop(parts);
-        Some(answer(request, &counts(request, part), responses))
+        let join = || join(request, &counts(request, part), responses.into_iter().flatten().collect());
+        decided.or_else(|| Some(join().map_or(Joined::AskWhole, Joined::Answer)))
     }
 }
 
 impl Arrived {
-    /// The error is what the request is answered.
-    fn add(&mut self, part: &Part, response: Response) -> Result<(), Answer> {
+    /// Whether it was the last one.
+    fn add(&mut self, part: &Part, response: Response) -> bool {
         self.responses.resize_with(part.of, || None);
         self.count += usize::from(self.responses[part.number].replace(response).is_none());
-        Ok(())
+        self.count == part.of
     }
+}
+
+/// What follows from the parts' responses.
+#[derive(Debug)]
+pub(super) enum Joined {
+    /// What the request is answered.
+    Answer(Answer),
+    /// They make no answer: the whole request is to be asked.
+    AskWhole,
 }
 
 /// Instances of each part.
@@ -94,53 +107,45 @@ fn counts(request: &Request, part: &Part) -> Vec<usize> {
     (0..part.of).map(|number| Part { number, ..*part }.instances(request.payload.instances())).collect()
 }
 
-fn answer(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> Answer {
-    let joined = match &request.payload {
+fn join(request: &Request, counts: &[usize], mut responses: Vec<Response>) -> Option<Answer> {
+    let body = match &request.payload {
         Payload::V1(_) => join_v1(&responses, counts),
         Payload::V2(_) => join_v2(&responses, counts),
-    };
-    let body = match joined {
-        Ok(body) => body,
-        Err(fault) => return Answer::Failed(fault),
-    };
+    }?;
     // Only the head of the first is needed any more.
     let mut response = responses.swap_remove(0);
     drop(responses);
     response.body = Vec::new();
     response.held.give_back();
     let mut held = response.held.beside();
-    if !held.grow(body.len()) {
-        return Answer::Failed(Fault::AnswersFull);
-    }
-    Answer::Rebuilt { response: response.into(), body, held }
+    held.grow(body.len()).then(|| Answer::Rebuilt { response: response.into(), body, held })
 }
 
-fn join_v1(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
+fn join_v1(responses: &[Response], counts: &[usize]) -> Option<Vec<u8>> {
     let mut body = [V1_BEFORE_ID, &responses[0].batch_id, V1_BEFORE_PREDICTIONS].concat();
     for (number, (response, instances)) in responses.iter().zip(counts.iter().copied()).enumerate() {
-        let ranges = v1::predictions(&response.body, &[instances]);
-        let [range] = &ranges.unwrap_or_default()[..] else { return Err(Fault::PartLength { instances }) };
+        let ranges = v1::predictions(&response.body, &[instances])?;
+        let range = ranges.first()?;
         if number > 0 {
             body.push(b',');
         }
         body.extend_from_slice(&response.body[range.clone()]);
     }
     body.extend_from_slice(V1_END);
-    Ok(body)
+    Some(body)
 }
 
-fn join_v2(responses: &[Response], counts: &[usize]) -> Result<Vec<u8>, Fault> {
+fn join_v2(responses: &[Response], counts: &[usize]) -> Option<Vec<u8>> {
     let mut found: Vec<Tensors> = Vec::with_capacity(responses.len());
     let mut first_key: Option<Parts> = None;
     for (response, instances) in responses.iter().zip(counts.iter().copied()) {
         let mut key = Parts::default();
-        let tensors = Tensors::of_part(&response.body, instances, &mut key);
-        let tensors = tensors.map_err(|_| Fault::PartLength { instances })?;
+        let tensors = Tensors::of_part(&response.body, instances, &mut key).ok()?;
         if *first_key.get_or_insert_with(|| key.clone()) != key {
-            return Err(Fault::PartsDiffer);
+            return None;
         }
         found.push(tensors);
     }
     let bodies: Vec<(&[u8], &Tensors)> = responses.iter().map(|response| &response.body[..]).zip(&found).collect();
-    Ok(v2::merge(&bodies, NewId::AsSent))
+    Some(v2::merge(&bodies, NewId::AsSent))
 }

@@ -78,14 +78,6 @@ pub(super) fn write_answer(
         }
         // It is relayed, not written.
         Answer::Streamed(_) => None,
-        Answer::Failed(fault) if fault.is_json() => {
-            // The text has no character that JSON escapes.
-            let text = format!("{{\"error\":\"{fault}\"}}");
-            let media = "application/json";
-            let answer = headers::Answer { media, ..headers::Answer::plain(fault.status(), text.as_bytes()) };
-            headers::write_answer(out, answer, version, connection, false);
-            None
-        }
         Answer::Failed(fault) => {
             headers::write_fault(out, fault, version, connection, false);
             None

@@ -1,8 +1,9 @@
 //! The cap, requests over it, and what may wait: SPEC B5, B10.
 
 use crate::batcher_support::{
-    Gate, NEVER, PATH, ask_over, assert_turned_away, batch_of, batching, batching_watched, calls, echo, instances_body,
-    instances_of, json, leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole, together,
+    Gate, NEVER, PATH, answer, ask_over, assert_turned_away, batch_of, batching, batching_watched, calls, echo,
+    instances_body, instances_of, leave, post, posts, predict, predictions, settle, sizes, submit, submit_whole,
+    together,
 };
 use crate::support::{Message, Server, Wire, alone, until};
 
@@ -75,7 +76,7 @@ fn a_request_that_fills_a_batch_by_itself_is_not_split() {
 fn a_part_that_fails_fails_its_request_with_its_status() {
     let server = Server::with(|request: &Message| {
         if instances_of(request).iter().any(|instance| instance == "5") {
-            return crate::batcher_support::answer("429 Slow", "Content-Type: text/x\r\nX-A: 1\r\n", "no five");
+            return answer("429 Slow", "Content-Type: text/x\r\nX-A: 1\r\n", "no five");
         }
         echo(request)
     });
@@ -90,14 +91,28 @@ fn a_part_that_fails_fails_its_request_with_its_status() {
 }
 
 #[test]
-fn a_part_with_a_wrong_number_of_predictions_is_not_filled_up_from_another() {
-    let server = Server::with(|request: &Message| match instances_of(request).len() {
-        1 => json("{\"predictions\":[1,2]}"),
-        _ => json("{\"predictions\":[1]}"),
-    });
-    let agent = batching(&server, &["--max-batchsize=2", "--max-latency=50"]);
-    let got = agent.ask(counted(3));
-    assert_eq!(got.status(), 502, "{}", got.text());
+fn a_request_whose_parts_make_no_answer_is_asked_whole_and_its_answer_passed_on() {
+    let json = "Content-Type: application/json\r\n";
+    let coded = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
+    let large = format!("{{\"predictions\":[\"{}\",2]}}", "x".repeat(9 << 20));
+    // What the server says to two instances, and to all three.
+    let cases = [
+        ("too few", json, "{\"predictions\":[1]}", "{\"predictions\":[1]}"),
+        ("no list", json, "{\"x\":1}", "{\"x\":3}"),
+        ("no JSON", json, "1,2", "1,2,3"),
+        ("compressed", coded, "{\"predictions\":[1,2]}", "{\"predictions\":[1,2,3]}"),
+        ("large", json, &large, "{\"x\":3}"),
+        ("all large", json, &large, &large),
+    ];
+    for (what, fields, of_two, of_all) in cases {
+        let answers = [answer("200 OK", fields, of_two), answer("200 OK", fields, of_all)];
+        let server =
+            Server::with(move |request: &Message| answers[usize::from(instances_of(request).len() > 2)].clone());
+        let agent = batching(&server, &["--max-batchsize=2", "--max-latency=50"]);
+        let got = agent.ask(counted(3));
+        assert!(got.status() == 200 && got.text() == of_all, "{what}");
+        assert_eq!(sizes(&server).last(), Some(&3), "{what}");
+    }
 }
 
 #[test]
