@@ -36,9 +36,12 @@ const TURN_STEPS: usize = 64;
 /// Reads of one connection before the others have their turn: 2 MiB, about 1 ms.
 pub(super) const TURN_READS: usize = 2 * 1024 * 1024 / READ_BYTES;
 
-/// Reads of all connections in one wake-up after which each has only one more: 8 MiB, so that a wake-up ends within the
-/// 10 ms of SPEC P14 also when many connections have much to do.
+/// Reads of all connections in one wake-up, after which the others have theirs in the next one: 8 MiB, so that a wake-up ends
+/// within the 10 ms of SPEC P14 also when many connections have much to do.
 pub(super) const WAKE_UP_READS: usize = 4 * TURN_READS;
+
+/// Of these, reads that are left to those that have waited for another turn, so that new events can't keep them waiting.
+const READS_OF_QUEUED: usize = WAKE_UP_READS / 2;
 
 /// One worker's part of the proxy.
 pub(crate) struct Plane {
@@ -181,9 +184,20 @@ impl Plane {
         }
     }
 
-    /// Lets a connection go as far as it can without waiting, within its turn.
+    /// Something has happened to a connection: it goes on now, or in a later turn if it moves bodies and others have moved as
+    /// much as they may (SPEC P14). A request's head is always read.
+    pub(crate) fn wake(&mut self, key: usize) {
+        let moves_bodies = self.connections.get(key).is_some_and(|connection| match connection.phase {
+            Phase::Exchange(_) | Phase::Collecting(_) | Phase::Tunnel(_) | Phase::Closing(_) => true,
+            Phase::Idle | Phase::Head | Phase::Parked(_) | Phase::Delayed | Phase::Batched(_) => false,
+        });
+        if moves_bodies && self.wake_up <= READS_OF_QUEUED { self.queue(key) } else { self.drive(key) }
+    }
+
+    /// Lets a connection go as far as it can without waiting, within its turn: the longer the queue, the shorter.
     pub(crate) fn drive(&mut self, key: usize) {
-        self.turn = self.wake_up.clamp(1, TURN_READS);
+        let share = if self.again.is_empty() { TURN_READS } else { self.wake_up / (1 + self.again.len()) };
+        self.turn = share.clamp(1, TURN_READS).min(self.wake_up);
         for _ in 0..TURN_STEPS {
             let Some(connection) = self.connections.get(key) else { return };
             let flow = match &connection.phase {
@@ -221,6 +235,11 @@ impl Plane {
         self.turn = self.turn.saturating_sub(reads);
         self.wake_up = self.wake_up.saturating_sub(reads);
         may
+    }
+
+    /// So many bytes of a request were read with its head.
+    pub(super) fn has_read(&mut self, bytes: usize) {
+        self.wake_up = self.wake_up.saturating_sub((bytes + READ_BYTES / 2) / READ_BYTES);
     }
 
     /// What this worker lets others see.

@@ -29,6 +29,9 @@ use crate::http1::head::{self, Parsed, RequestHead, Slots};
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Bytes read at once where a wake-up has moved as much as it may: most heads, and little of a body.
+const HEAD_ALONE: usize = 4096;
+
 /// What the bytes at the start of a connection or behind a request are.
 enum Found {
     Partial,
@@ -71,14 +74,16 @@ impl Plane {
             }
             seen = end - READ_AT;
             let connection = &mut self.connections[key];
+            let most = if self.wake_up > 0 { READ_END } else { READ_END.min(end + HEAD_ALONE) };
             let received = if connection.socket.is_readable() {
-                connection.socket.receive(&mut self.buffers.read[end..READ_END])
+                connection.socket.receive(&mut self.buffers.read[end..most])
             } else {
                 Received::Nothing
             };
             match received {
                 Received::Bytes(count) => {
                     self.setup.metrics.received.add(count as u64);
+                    self.has_read(count);
                     end += count;
                 }
                 Received::Nothing => return self.wait_for_head(key, end),

@@ -257,9 +257,12 @@ impl Worker {
         }
     }
 
-    /// Gives those that had more to do another turn, so many at most.
+    /// Gives those that had more to do another turn, so many at most, and as long as something may be moved.
     fn run_again(&mut self) {
         for _ in 0..self.plane.again.len().min(TURNS_AT_ONCE) {
+            if self.plane.wake_up == 0 {
+                return;
+            }
             let Some(key) = self.plane.again.pop_front() else { return };
             if let Some(connection) = self.plane.connections.get_mut(key) {
                 connection.is_queued = false;
@@ -331,14 +334,14 @@ impl Plane {
     fn on_client(&mut self, key: usize, event: &Event) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let is_gone = connection.socket.note(event);
-        if is_gone { self.close(key) } else { self.drive(key) }
+        if is_gone { self.close(key) } else { self.wake(key) }
     }
 
     fn on_upstream(&mut self, key: usize, event: &Event) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.socket.note(event);
         match upstream.owner {
-            Some(owner) => self.drive(owner),
+            Some(owner) => self.wake(owner),
             // Nobody asked for what it sends, or it has closed.
             None if upstream.socket.is_readable() => self.drop_upstream(key),
             None => {}
