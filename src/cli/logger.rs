@@ -5,7 +5,7 @@
 //! no use and a warning, as the Go agent then posts events too.
 
 use super::flags::{LoggerFlags, StoreFlags};
-use super::report::{Report, not_allowed};
+use super::report::{Report, not_allowed, url_not_allowed};
 use super::url::{self, SinkUrl};
 use super::value::{self, count, word};
 use super::{csv, duration};
@@ -76,7 +76,7 @@ fn sink(flags: &LoggerFlags, store: &StoreFlags, report: &mut Report) -> Option<
     if flags.log_url.is_empty() {
         return Some(SinkUrl::default());
     }
-    let sink = report.usage("--log-url", &flags.log_url, url::sink)?;
+    let sink = url("--log-url", &flags.log_url, url::sink, report)?;
     if sink.is_store && store.log_store_path.is_empty() {
         let allowed = "a bucket only together with --log-store-path, else http:// or https://";
         report.usage_error(not_allowed("--log-url", &flags.log_url, allowed));
@@ -88,10 +88,15 @@ fn sink(flags: &LoggerFlags, store: &StoreFlags, report: &mut Report) -> Option<
     Some(sink)
 }
 
+/// Checks a URL, which may hold a password or a token.
+fn url<T>(name: &str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>, report: &mut Report) -> Option<T> {
+    parse(text).map_err(|allowed| report.usage_error(url_not_allowed(name, text, &allowed))).ok()
+}
+
 fn store(flags: &StoreFlags, report: &mut Report) -> Option<StoreConfig> {
     let formats = [("json", StoreFormat::Json), ("csv", StoreFormat::Csv), ("parquet", StoreFormat::Parquet)];
     let format = report.usage("--log-store-format", &flags.log_store_format, word(&formats));
-    let marshaller_url = report.usage("--log-marshaller-url", &flags.log_marshaller_url, url::service);
+    let marshaller_url = url("--log-marshaller-url", &flags.log_marshaller_url, url::service, report);
     let marshaller_port = report.usage("--log-marshaller-port", &flags.log_marshaller_port, value::port);
     let records = count("records", COUNT_MAX);
     let batch_size = report.usage("--log-batch-size", &flags.log_batch_size, records);

@@ -34,7 +34,16 @@ pub(super) fn container_probe(
     };
     // Without a component port there is an error already, and nothing is probed.
     let component_port = component_port.unwrap_or(NonZeroU16::MIN);
-    let probes: Vec<_> = parsed.into_iter().map(|probe| checked(probe, component_port, report)).collect();
+    let probes: Vec<_> = parsed
+        .into_iter()
+        .map(|probe| match probe {
+            Some(probe) => checked(probe, component_port, report),
+            None => {
+                report.warn(format!("{VARIABLE}: null counts as ready"));
+                Some(vec![])
+            }
+        })
+        .collect();
     let probes: Vec<Probe> = probes.into_iter().collect::<Option<Vec<_>>>()?.concat();
     if probes.is_empty() {
         return Some(ContainerProbe::AlwaysReady);
@@ -42,7 +51,8 @@ pub(super) fn container_probe(
     Some(ContainerProbe::All(probes))
 }
 
-fn decode(json: &str, many: bool) -> Result<Vec<ProbeJson>, String> {
+/// The probes; `None` stands for `null`, which KServe passes on for a container without one.
+fn decode(json: &str, many: bool) -> Result<Vec<Option<ProbeJson>>, String> {
     let malformed = |error: serde_json::Error| format!("is not allowed: a Kubernetes probe in JSON: {error}");
     if !json.trim_start().starts_with('[') {
         return serde_json::from_str(json).map(|probe| vec![probe]).map_err(malformed);
@@ -56,7 +66,7 @@ fn decode(json: &str, many: bool) -> Result<Vec<ProbeJson>, String> {
 
 /// No probe for `exec`, one for any other handler, `None` once an error was reported.
 fn checked(json: ProbeJson, component_port: NonZeroU16, report: &mut Report) -> Option<Vec<Probe>> {
-    let own_port = |port: Option<PortJson>| port_number(port, component_port);
+    let mut own_port = |port: Option<PortJson>| port_number(port, component_port, report);
     // In the order in which Knative looks for them; Kubernetes lets no two through.
     let check = if let Some(http) = json.http_get {
         own_port(http.port.clone()).and_then(|port| http_check(http, port))
@@ -136,17 +146,33 @@ fn header(header: HeaderJson) -> Result<(String, String), String> {
     Ok((header.name, value))
 }
 
-fn port_number(port: Option<PortJson>, component_port: NonZeroU16) -> Result<NonZeroU16, String> {
-    const ALLOWED: &str = "a port number from 1 to 65535, or 0 for the --component-port";
+/// The number, or the component's port for 0 and for a name: it could only be looked up in the pod's specification, and the
+/// component is what is probed.
+fn port_number(
+    port: Option<PortJson>,
+    component_port: NonZeroU16,
+    report: &mut Report,
+) -> Result<NonZeroU16, String> {
+    const ALLOWED: &str = "a port number from 1 to 65535, 0 for the --component-port, or a port's name";
     let (number, text) = match port {
         None => (Some(0), String::new()),
         Some(PortJson::Number(number)) => (Some(number), number.to_string()),
+        Some(PortJson::Text(text)) if is_port_name(&text) => {
+            let name = quoted(&text);
+            report.warn(format!("{VARIABLE}: port {name} is taken for the --component-port, {component_port}"));
+            return Ok(component_port);
+        }
         Some(PortJson::Text(text)) => (value::integer(&text), text),
     };
     match number.and_then(|number| u16::try_from(number).ok()) {
         Some(number) => Ok(NonZeroU16::new(number).unwrap_or(component_port)),
         None => Err(not_allowed("port", &text, ALLOWED)),
     }
+}
+
+/// A name as Kubernetes takes it (RFC 6335 §5.1): letters, digits and hyphens with a letter among them. Case is let be.
+fn is_port_name(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_alphabetic()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Kubernetes fills in 1 for 0.
@@ -198,7 +224,7 @@ struct GrpcJson {
     service: Option<String>,
 }
 
-/// Kubernetes' `IntOrString`; a name would have to be looked up in the pod's specification.
+/// Kubernetes' `IntOrString`.
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
 enum PortJson {

@@ -112,6 +112,31 @@ fn exec_is_a_warning_and_counts_as_ready() {
 }
 
 #[test]
+fn a_port_by_name_is_a_warning_and_the_component_port() {
+    for json in [
+        r#"{"httpGet":{"port":"http1"}}"#,
+        r#"{"tcpSocket":{"port":"h2c"}}"#,
+        r#"{"grpc":{"port":"8033-grpc"}}"#,
+    ] {
+        let (config, warnings) = run_in(&["--component-port=7"], &[(VARIABLE, json)]);
+        let ContainerProbe::All(probes) = config.probe else { panic!("{:?}", config.probe) };
+        let (Check::Http { port: found, .. } | Check::Tcp { port: found, .. } | Check::Grpc { port: found, .. }) =
+            probes[0].check;
+        assert_eq!(found, port(7), "{json}");
+        assert!(warnings.len() == 1 && warnings[0].contains("--component-port, 7"), "{warnings:?}");
+    }
+}
+
+#[test]
+fn null_is_a_warning_and_counts_as_ready() {
+    let (probe, warnings) = read("null");
+    assert_eq!((probe, warnings.len()), (ContainerProbe::AlwaysReady, 1));
+    let (config, warnings) = run_in(&[], &[(VARIABLE, r#"[null,{"grpc":{"port":2}}]"#), MANY]);
+    assert!(matches!(config.probe, ContainerProbe::All(probes) if probes.len() == 1));
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
 fn an_array_holds_the_probes_of_many_containers() {
     let json = r#"[{"exec":{}},{"tcpSocket":{"port":1}},{"grpc":{"port":2}}]"#;
     let (config, warnings) = run_in(&[], &[(VARIABLE, json), MANY]);
@@ -128,13 +153,13 @@ fn an_array_holds_the_probes_of_many_containers() {
 fn json_that_is_no_probe_exits_1_with_the_reason() {
     for (json, part) in [
         ("{", "EOF"),
-        ("null", "invalid type"),
         ("7", "invalid type"),
         ("{}", "httpGet, tcpSocket, grpc or exec"),
         (r#"{"httpGet":{}} x"#, "trailing characters"),
-        (r#"{"httpGet":{"port":"http"}}"#, "a port number"),
-        (r#"{"tcpSocket":{"port":"http"}}"#, "a port number"),
         (r#"{"tcpSocket":{"port":""}}"#, "a port number"),
+        (r#"{"tcpSocket":{"port":"a b"}}"#, "a port number"),
+        (r#"{"tcpSocket":{"port":"-1"}}"#, "a port number"),
+        (r#"{"tcpSocket":{"port":"70000"}}"#, "a port number"),
         (r#"{"grpc":{"port":65536}}"#, "a port number"),
         (r#"{"grpc":{"port":-1}}"#, "a port number"),
         (r#"{"httpGet":{"scheme":"FTP"}}"#, "HTTP or HTTPS"),

@@ -74,6 +74,24 @@ pub(super) fn not_allowed(name: &str, text: &str, allowed: &str) -> String {
     format!("{name}: {} is not allowed: {allowed}", quoted(text))
 }
 
+/// The line of a URL that can't be used, without what may be a secret in it.
+pub(super) fn url_not_allowed(name: &str, text: &str, allowed: &str) -> String {
+    not_allowed(name, &without_secrets(text), allowed)
+}
+
+/// A URL that can't be taken apart, without user, password, query and fragment. Where an `@` comes behind the first `?`
+/// nobody knows which of them it belongs to, and only the scheme is left.
+fn without_secrets(text: &str) -> String {
+    let (start, rest) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
+    let query_at = rest.find(['?', '#']).unwrap_or(rest.len());
+    let query = if query_at < rest.len() { "?…" } else { "" };
+    match rest.rfind('@') {
+        None => format!("{start}{}{query}", &rest[..query_at]),
+        Some(at) if at < query_at => format!("{start}…@{}{query}", &rest[at + 1..query_at]),
+        Some(_) => format!("{start}…"),
+    }
+}
+
 /// Text in quotes on one line, escaped, its end cut off if it is very long.
 pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS) {
@@ -95,6 +113,22 @@ mod tests {
         let long = quoted(&"é".repeat(1000));
         assert_eq!(long.chars().count(), QUOTED_CHARS + 3);
         assert!(long.ends_with("é\"…"));
+    }
+
+    #[test]
+    fn a_url_is_repeated_without_its_secrets() {
+        for (text, said) in [
+            ("http://user:s3cret@sink/a b", "http://…@sink/a b"),
+            ("http://user:s3/cr@et@sink:port/", "http://…@sink:port/"),
+            ("http://sink/a b?token=s3cret", "http://sink/a b?…"),
+            ("http://sink#s3cret", "http://sink?…"),
+            ("user:s3cret@sink", "…@sink"),
+            ("http://sink?to=a@s3cret", "http://…"),
+            ("https://user:s3?cret@sink", "https://…"),
+            ("ftp://sink/p", "ftp://sink/p"),
+        ] {
+            assert_eq!(without_secrets(text), said, "{text}");
+        }
     }
 
     #[test]
