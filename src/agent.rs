@@ -149,6 +149,7 @@ impl Threads {
                 server,
                 authority: server.to_string(),
                 upstream_timeout: config.proxy.upstream_timeout,
+                body_timeout: config.proxy.body_timeout,
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),
                 batcher: batcher.as_ref().map(|(handle, _)| handle.clone()),
                 logger: logger.as_ref().map(|logger| logger.handle(number)),

@@ -58,6 +58,8 @@ pub struct ProxyConfig {
     pub max_connections: Option<NonZeroUsize>,
     /// Longest wait for the first byte of a response; `None`: no limit.
     pub upstream_timeout: Option<Duration>,
+    /// Window over which a client must keep moving, in both directions: [`PROGRESS_RATE`].
+    pub body_timeout: Duration,
     /// Time without a proxied request before the agent shuts down (SPEC D2).
     pub drain_period: Duration,
 }
@@ -187,6 +189,9 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 
 /// Fields in one head or trailer section: hyper, Envoy and Apache stop at 100, HAProxy at 101.
 pub const HEAD_FIELDS: usize = 128;
+/// Fields of a response head: servers that put tracing, cookies and rate limits into fields send more than clients do, and
+/// nobody can ask them to send fewer.
+pub const RESPONSE_FIELDS: usize = 512;
 
 /// Bytes of a request line; RFC 9112 §3 recommends at least 8000. Over it 414.
 pub const REQUEST_LINE_BYTES: usize = 16 * 1024;
@@ -218,12 +223,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that a client connection may wait for its next request, as the Go agent's.
 pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Window over which a client must keep moving, in both directions.
-pub const PROGRESS_WINDOW: Duration = Duration::from_secs(10);
-
-/// Bytes that a client must send of its body, or take of its response, in one [`PROGRESS_WINDOW`]: 240 bytes/s, as
-/// Kestrel's minimum data rate.
-pub const PROGRESS_BYTES: u64 = 2400;
+/// Bytes a second that a client must send of its body, or take of its response, over `--request-body-timeout`: Kestrel's
+/// minimum data rate. A pause in between is no fault: live audio and models that think have them.
+pub const PROGRESS_RATE: u64 = 240;
 
 /// Time that an idle connection to the model server is kept: below the 5 s of common Python servers; linkerd uses 3.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -18,7 +18,7 @@ pub enum Fault {
     RequestHeadTimeout,
     /// Client: the body.
     RequestBody(BodyError),
-    /// Client: the body came slower than [`crate::config::PROGRESS_BYTES`] in [`crate::config::PROGRESS_WINDOW`].
+    /// Client: the body came slower than [`crate::config::PROGRESS_RATE`] over `--request-body-timeout`.
     RequestBodyTimeout,
     /// Server: no connection.
     Connect(io::ErrorKind),
@@ -247,7 +247,8 @@ impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed(what) => what,
-            Self::TooLarge => "head over 64 KiB or 128 fields",
+            Self::Blanks => "blanks before a colon",
+            Self::TooLarge => "head over 64 KiB, or over 128 fields (512 of a response)",
             Self::RequestLineTooLong => "request line over 16 KiB",
             Self::Version => "HTTP version is not 1.0 or 1.1",
             Self::Connect => "CONNECT is not supported",

@@ -24,6 +24,7 @@ use ureq::{Error, Timeout};
 use super::line::Line;
 use super::watch::Watch;
 use crate::config::{BATCH_CALL_BUFFER_BYTES, RESET_TIMEOUT};
+use crate::http1::repair;
 use crate::ops::server::{Unread, closes_behind, judge_unread};
 
 /// Makes connections to the one address that there is.
@@ -121,12 +122,17 @@ impl Transport for Wire {
                 result => break result,
             }
         };
+        let begins = self.awaits_response;
         match &read {
             Ok(0) => self.judge(None),
             Ok(_) => self.awaits_response = false,
             Err(error) => self.judge(Some(error.kind())),
         }
-        let count = read.map_err(|error| timed(error, timeout.reason))?;
+        let mut count = read.map_err(|error| timed(error, timeout.reason))?;
+        if begins {
+            // ureq takes no blanks before a colon. A head that comes in pieces is refused by it.
+            count = repair::blanks(&mut self.input.input_append_buf()[..count]);
+        }
         self.input.input_appended(count);
         Ok(count > 0)
     }

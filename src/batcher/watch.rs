@@ -13,6 +13,7 @@ use super::streamed::Rest;
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::head::{self, HeadError, Parsed, Slots};
+use crate::http1::repair;
 
 /// Shared by a forwarder's client and its connection; only one of them is at work at a time.
 #[derive(Debug, Default, Clone)]
@@ -66,7 +67,7 @@ impl Watch {
         watched.hands_over = false;
         let (stream, mut input) = watched.rest.take()?;
         let mut body = match std::mem::take(&mut watched.seen) {
-            Seen::Length(left) => Body::new(Framing::Length(left), Keep::Data),
+            Seen::Length(left) => Body::of_server(Framing::Length(left), Keep::Data),
             Seen::Body(body) => body,
             Seen::Nothing | Seen::Refused(_) | Seen::Broken => return None,
         };
@@ -143,11 +144,15 @@ impl Watched {
                     self.pending.drain(..length);
                     self.seen = match framing {
                         Framing::Length(length) => Seen::Length(length.saturating_sub(self.pending.len() as u64)),
-                        framing => Seen::Body(Body::new(framing, Keep::Data)),
+                        framing => Seen::Body(Body::of_server(framing, Keep::Data)),
                     };
                     if matches!(self.seen, Seen::Length(_)) {
                         self.pending.clear();
                     }
+                }
+                Err(HeadError::Blanks) => {
+                    let length = repair::blanks(&mut self.pending);
+                    self.pending.truncate(length);
                 }
                 Err(error) => self.seen = Seen::Refused(error),
             }

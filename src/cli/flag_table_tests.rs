@@ -11,7 +11,7 @@ use crate::config::{
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
-const TABLE: [(&str, &str); 45] = [
+const TABLE: [(&str, &str); 46] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("enable-batcher", "false"),
@@ -55,6 +55,7 @@ const TABLE: [(&str, &str); 45] = [
     ("pin", "auto"),
     ("max-connections", "0"),
     ("upstream-timeout", "0s"),
+    ("request-body-timeout", "60s"),
     ("drain-period", "20s"),
     ("log-level", "info"),
 ];
@@ -132,6 +133,7 @@ fn no_flags_at_all_make_a_plain_proxy() {
             pin: Pin::Auto,
             max_connections: None,
             upstream_timeout: None,
+            body_timeout: Duration::from_secs(60),
             drain_period: Duration::from_secs(20),
         },
         probe: ContainerProbe::AlwaysReady,

@@ -151,6 +151,9 @@ pub(super) struct ProxyFlags {
     /// wait for the first byte of a response; 0: no limit
     #[argh(option)]
     pub(super) upstream_timeout: String,
+    /// longest pause of a request's body, or of a client that takes its response; over this time both move 240 bytes/s
+    #[argh(option)]
+    pub(super) request_body_timeout: String,
 }
 
 /// Batcher
@@ -301,13 +304,14 @@ pub(super) struct OperationsFlags {
 }
 
 /// Defaults that are not empty; argh has no way to show them, so `--help` and the values come from here.
-const DEFAULTS: [(&str, &str); 31] = [
+const DEFAULTS: [(&str, &str); 32] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("threads", "0"),
     ("pin", "auto"),
     ("max-connections", "0"),
     ("upstream-timeout", "0s"),
+    ("request-body-timeout", "60s"),
     ("max-batchsize", "32"),
     ("max-latency", "5000"),
     ("batch-policy", "window"),

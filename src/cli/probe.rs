@@ -148,11 +148,7 @@ fn header(header: HeaderJson) -> Result<(String, String), String> {
 
 /// The number, or the component's port for 0 and for a name: it could only be looked up in the pod's specification, and the
 /// component is what is probed.
-fn port_number(
-    port: Option<PortJson>,
-    component_port: NonZeroU16,
-    report: &mut Report,
-) -> Result<NonZeroU16, String> {
+fn port_number(port: Option<PortJson>, component_port: NonZeroU16, report: &mut Report) -> Result<NonZeroU16, String> {
     const ALLOWED: &str = "a port number from 1 to 65535, 0 for the --component-port, or a port's name";
     let (number, text) = match port {
         None => (Some(0), String::new()),

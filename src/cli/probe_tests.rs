@@ -113,11 +113,9 @@ fn exec_is_a_warning_and_counts_as_ready() {
 
 #[test]
 fn a_port_by_name_is_a_warning_and_the_component_port() {
-    for json in [
-        r#"{"httpGet":{"port":"http1"}}"#,
-        r#"{"tcpSocket":{"port":"h2c"}}"#,
-        r#"{"grpc":{"port":"8033-grpc"}}"#,
-    ] {
+    for json in
+        [r#"{"httpGet":{"port":"http1"}}"#, r#"{"tcpSocket":{"port":"h2c"}}"#, r#"{"grpc":{"port":"8033-grpc"}}"#]
+    {
         let (config, warnings) = run_in(&["--component-port=7"], &[(VARIABLE, json)]);
         let ContainerProbe::All(probes) = config.probe else { panic!("{:?}", config.probe) };
         let (Check::Http { port: found, .. } | Check::Tcp { port: found, .. } | Check::Grpc { port: found, .. }) =

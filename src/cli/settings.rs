@@ -58,6 +58,7 @@ fn proxy(flags: &ProxyFlags, probe: &ProbeFlags, report: &mut Report) -> Option<
     let connections = count_or_default("connections", CONNECTIONS_MAX);
     let max_connections = report.usage("--max-connections", &flags.max_connections, connections);
     let upstream_timeout = report.usage("--upstream-timeout", &flags.upstream_timeout, duration::limit);
+    let body_timeout = report.usage("--request-body-timeout", &flags.request_body_timeout, duration::wait);
     let drain_period = report.usage("--drain-period", &probe.drain_period, duration::period);
     // Not used, as in the Go agent, but a typo in it stops that one as well.
     report.usage("--probe-period", &probe.probe_period, duration::probe_period);
@@ -66,6 +67,7 @@ fn proxy(flags: &ProxyFlags, probe: &ProbeFlags, report: &mut Report) -> Option<
         pin: pin?,
         max_connections: max_connections?,
         upstream_timeout: upstream_timeout?,
+        body_timeout: body_timeout?,
         drain_period: drain_period?,
     })
 }

@@ -21,6 +21,7 @@ fn every_value_arrives_where_it_belongs() {
         "--pin=off",
         "--max-connections=+100",
         "--upstream-timeout=1m30s",
+        "--request-body-timeout=5s",
         "--drain-period=0",
         "--probe-period",
         "-1",
@@ -38,6 +39,7 @@ fn every_value_arrives_where_it_belongs() {
     assert_eq!(config.proxy.pin, Pin::Off);
     assert_eq!(config.proxy.max_connections.map(Into::into), Some(100_usize));
     assert_eq!(config.proxy.upstream_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(config.proxy.body_timeout, Duration::from_secs(5));
     assert_eq!(config.proxy.drain_period, Duration::ZERO);
     assert_eq!((config.metrics_port, config.admin_port), (None, None));
     assert_eq!(config.log_level, log::LevelFilter::Trace);

@@ -31,8 +31,9 @@ pub(super) struct SizeLine {
 }
 
 impl SizeLine {
-    /// Reads a line at the start of `buf`; `None` when its end has not come and nothing is wrong so far.
-    pub(super) fn parse(buf: &[u8]) -> Result<Option<Self>, BodyError> {
+    /// Reads a line at the start of `buf`; `None` when its end has not come and nothing is wrong so far. `of_server`: blanks
+    /// behind the number are passed over, as some servers fill it up to a width (SPEC P13).
+    pub(super) fn parse(buf: &[u8], of_server: bool) -> Result<Option<Self>, BodyError> {
         let digits = buf.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(buf.len());
         if digits > 16 {
             return Err(BodyError::Malformed("chunk size is over 64 bits"));
@@ -41,11 +42,13 @@ impl SizeLine {
         if size > super::LENGTH_MAX {
             return Err(BodyError::Malformed("chunk size is over 63 bits"));
         }
-        match &buf[digits..] {
+        let blanks = buf[digits..].iter().take_while(|byte| of_server && is_blank(**byte)).count();
+        match &buf[digits + blanks..] {
+            _ if blanks >= CHUNK_LINE_BYTES => Err(BodyError::TooLarge("chunk size")),
             [] => Ok(None),
             _ if digits == 0 => Err(BodyError::Malformed("chunk size")),
             [b'\r'] => Ok(None),
-            [b'\r', b'\n', ..] => Ok(Some(Self { size, digits, length: digits + 2 })),
+            [b'\r', b'\n', ..] => Ok(Some(Self { size, digits, length: digits + blanks + 2 })),
             [b';' | b' ' | b'\t', ..] => {
                 let Some(extension) = extensions(&buf[digits..])? else { return Ok(None) };
                 Ok(Some(Self { size, digits, length: digits + extension + 2 }))
@@ -53,6 +56,10 @@ impl SizeLine {
             _ => Err(BodyError::Malformed("chunk size")),
         }
     }
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 const fn hex_value(digit: u8) -> u8 {

@@ -5,15 +5,15 @@
 use super::field::{Kind, list, list_has};
 use super::head::HeadError;
 use super::{Framing, Version, decimal};
-use crate::config::{CONNECTION_OPTIONS, HEAD_FIELDS};
+use crate::config::CONNECTION_OPTIONS;
 
 /// The fields of a head, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Fields<'h, 'b> {
     /// The head up to and with its empty line. INVARIANT: every name and value lies in it, one field a line.
     bytes: &'b [u8],
     headers: &'h [httparse::Header<'b>],
-    kinds: [Kind; HEAD_FIELDS],
+    kinds: &'h mut [Kind],
     present: u32,
 }
 
@@ -39,18 +39,29 @@ impl Options {
 }
 
 impl<'h, 'b> Fields<'h, 'b> {
-    pub(super) fn classify(bytes: &'b [u8], headers: &'h [httparse::Header<'b>]) -> Self {
-        let mut fields = Self { bytes, headers, kinds: [Kind::Other; HEAD_FIELDS], present: 0 };
-        for (header, kind) in headers.iter().zip(&mut fields.kinds) {
+    pub(super) fn classify(bytes: &'b [u8], headers: &'h [httparse::Header<'b>], kinds: &'h mut [Kind]) -> Self {
+        let mut present = 0;
+        for (header, kind) in headers.iter().zip(kinds.iter_mut()) {
             *kind = Kind::of(header.name.as_bytes());
-            fields.present |= 1 << *kind as u32;
+            present |= 1 << *kind as u32;
         }
-        fields
+        Self { bytes, headers, kinds, present }
+    }
+
+    /// Whether a name and its colon are apart.
+    pub(super) fn has_blanks(&self) -> bool {
+        let colon = |header: &httparse::Header<'_>| self.bytes.get(self.offset(header) + header.name.len());
+        self.headers.iter().any(|header| colon(header) != Some(&b':'))
+    }
+
+    /// Where the line of a field begins.
+    fn offset(&self, header: &httparse::Header<'_>) -> usize {
+        header.name.as_ptr().addr() - self.bytes.as_ptr().addr()
     }
 
     /// Every field: its kind, its name and its value without the white space around it.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &'b str, &'b [u8])> {
-        self.headers.iter().zip(self.kinds).map(|(header, kind)| (kind, header.name, header.value))
+        self.headers.iter().zip(self.kinds.iter()).map(|(header, kind)| (*kind, header.name, header.value))
     }
 
     /// The head as it came, up to and with its empty line.
@@ -60,11 +71,11 @@ impl<'h, 'b> Fields<'h, 'b> {
 
     /// Copies the field lines that `passes` lets through, as they were sent, in as few pieces as there are gaps.
     pub(crate) fn copy_lines(&self, out: &mut Vec<u8>, mut passes: impl FnMut(Kind, &'b [u8]) -> bool) {
-        let offset = |header: &httparse::Header<'_>| header.name.as_ptr().addr() - self.bytes.as_ptr().addr();
+        let offset = |header| self.offset(header);
         let end = self.bytes.len() - 2;
         let mut run_start = None;
-        for (header, kind) in self.headers.iter().zip(self.kinds) {
-            match (passes(kind, header.value), run_start) {
+        for (header, kind) in self.headers.iter().zip(self.kinds.iter()) {
+            match (passes(*kind, header.value), run_start) {
                 (true, None) => run_start = Some(offset(header)),
                 (false, Some(start)) => {
                     out.extend_from_slice(&self.bytes[start..offset(header)]);
@@ -101,10 +112,12 @@ impl<'h, 'b> Fields<'h, 'b> {
             return Ok(options);
         }
         let mut named = 0;
-        for value in
-            self.headers.iter().zip(self.kinds).filter(|field| field.1 == Kind::Connection).map(|field| field.0.value)
-        {
-            for option in list(value) {
+        let headers = self.headers;
+        for (index, header) in headers.iter().enumerate() {
+            if self.kinds[index] != Kind::Connection {
+                continue;
+            }
+            for option in list(header.value) {
                 match option.len() {
                     5 if option.eq_ignore_ascii_case(b"close") => options.close = true,
                     10 if option.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
@@ -123,7 +136,7 @@ impl<'h, 'b> Fields<'h, 'b> {
     }
 
     fn nominate(&mut self, name: &[u8]) {
-        for (header, kind) in self.headers.iter().zip(&mut self.kinds) {
+        for (header, kind) in self.headers.iter().zip(self.kinds.iter_mut()) {
             if kind.can_be_nominated() && header.name.as_bytes().eq_ignore_ascii_case(name) {
                 *kind = Kind::Nominated;
             }

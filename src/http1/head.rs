@@ -8,21 +8,30 @@
 
 use std::mem::MaybeUninit;
 
+use super::field::Kind;
 use super::fields::{Fields, Options, is_authority};
 use super::{Framing, Version};
-use crate::config::{HEAD_BYTES, HEAD_FIELDS, LEADING_EMPTY_LINES, REQUEST_LINE_BYTES};
+use crate::config::{HEAD_BYTES, HEAD_FIELDS, LEADING_EMPTY_LINES, REQUEST_LINE_BYTES, RESPONSE_FIELDS};
 
-/// Room for the fields of one head; the parser fills it, nobody clears it.
-pub struct Slots<'b>([MaybeUninit<httparse::Header<'b>>; HEAD_FIELDS]);
+/// Room for the fields of one head; the parser fills it.
+pub struct Slots<'b, const N: usize> {
+    headers: [MaybeUninit<httparse::Header<'b>>; N],
+    kinds: [Kind; N],
+}
 
-impl Slots<'_> {
-    /// Room for [`HEAD_FIELDS`] fields.
+/// Room for the fields of a request's head.
+pub type RequestSlots<'b> = Slots<'b, HEAD_FIELDS>;
+/// Room for the fields of a response's head.
+pub type ResponseSlots<'b> = Slots<'b, RESPONSE_FIELDS>;
+
+impl<const N: usize> Slots<'_, N> {
+    /// Room for so many fields.
     pub const fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; HEAD_FIELDS])
+        Self { headers: [const { MaybeUninit::uninit() }; N], kinds: [Kind::Other; N] }
     }
 }
 
-impl Default for Slots<'_> {
+impl<const N: usize> Default for Slots<'_, N> {
     fn default() -> Self {
         Self::new()
     }
@@ -54,13 +63,15 @@ pub enum HeadError {
     Coding,
     /// An expectation other than `100-continue`.
     Expectation,
+    /// White space between a response's field name and its colon, which a proxy removes (RFC 9112 §5.1).
+    Blanks,
 }
 
 impl HeadError {
     /// The status that a request with it is answered with.
     pub(crate) fn status(self) -> u16 {
         match self {
-            Self::Malformed(_) => 400,
+            Self::Malformed(_) | Self::Blanks => 400,
             Self::TooLarge => 431,
             Self::RequestLineTooLong => 414,
             Self::Version => 505,
@@ -71,7 +82,7 @@ impl HeadError {
 }
 
 /// A request head.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RequestHead<'h, 'b> {
     /// Bytes from the start of the buffer to the end of the head, skipped empty lines included.
     pub length: usize,
@@ -96,7 +107,7 @@ pub struct RequestHead<'h, 'b> {
 }
 
 /// A response head.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ResponseHead<'h, 'b> {
     /// Bytes of the head.
     pub length: usize,
@@ -123,11 +134,14 @@ pub(crate) fn path_of(target: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// When no continuation of `buf` is a head that the agent takes.
-pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed<RequestHead<'h, 'b>>, HeadError> {
+pub fn request<'h, 'b>(
+    buf: &'b [u8],
+    slots: &'h mut RequestSlots<'b>,
+) -> Result<Parsed<RequestHead<'h, 'b>>, HeadError> {
     let Some(skipped) = empty_lines(buf)? else { return Ok(Parsed::Partial) };
     let rest = &buf[skipped..];
     let mut parser = httparse::Request::new(&mut []);
-    let parsed = parser.parse_with_uninit_headers(rest, &mut slots.0);
+    let parsed = parser.parse_with_uninit_headers(rest, &mut slots.headers);
     let length = match parsed.map_err(|error| request_error(error, rest))? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return partial_request(rest),
@@ -142,7 +156,7 @@ pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed
     }
     check_size(length)?;
     let version = version(parser.version)?;
-    let mut fields = Fields::classify(&rest[..length], parser.headers);
+    let mut fields = Fields::classify(&rest[..length], parser.headers, &mut slots.kinds);
     let options = fields.options()?;
     let framing = fields.request_framing(version)?;
     let origin_at = check_target(method, target, fields.host(version)?)?;
@@ -166,14 +180,21 @@ pub fn request<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed
 /// Parses a response head at the start of `buf`.
 ///
 /// # Errors
-/// When no continuation of `buf` is a head that the agent passes on.
-pub fn response<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parsed<ResponseHead<'h, 'b>>, HeadError> {
+/// When no continuation of `buf` is a head that the agent passes on; [`HeadError::Blanks`] when [`super::repair::blanks`]
+/// can make it one.
+pub fn response<'h, 'b>(
+    buf: &'b [u8],
+    slots: &'h mut ResponseSlots<'b>,
+) -> Result<Parsed<ResponseHead<'h, 'b>>, HeadError> {
     // httparse skips empty lines here as well, which only a server may do (RFC 9112 §2.2).
     if let Some(b'\r' | b'\n') = buf.first() {
         return Err(HeadError::Malformed("status line"));
     }
     let mut parser = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parser, buf, &mut slots.0);
+    let mut lenient = httparse::ParserConfig::default();
+    // So that they can be removed (SPEC P13).
+    lenient.allow_spaces_after_header_name_in_responses(true);
+    let parsed = lenient.parse_response_with_uninit_headers(&mut parser, buf, &mut slots.headers);
     let length = match parsed.map_err(head_error)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial if buf.len() >= HEAD_BYTES => return Err(HeadError::TooLarge),
@@ -186,7 +207,10 @@ pub fn response<'h, 'b>(buf: &'b [u8], slots: &'h mut Slots<'b>) -> Result<Parse
     // httparse gives "" for a reason with bytes over 0x7f, so it is taken from the line itself.
     let line_end = buf.iter().position(|byte| *byte == b'\r').unwrap_or(length);
     let reason = buf.get("HTTP/1.1 200 ".len()..line_end).unwrap_or_default();
-    let mut fields = Fields::classify(&buf[..length], parser.headers);
+    let mut fields = Fields::classify(&buf[..length], parser.headers, &mut slots.kinds);
+    if fields.has_blanks() {
+        return Err(HeadError::Blanks);
+    }
     let options = fields.options()?;
     let framing = fields.response_framing(version, status)?;
     Ok(Parsed::Complete(ResponseHead { length, status, reason, version, fields, framing, options }))

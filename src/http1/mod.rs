@@ -9,11 +9,14 @@
 //! | [`fields`] | the fields of one head and what they say about the message |
 //! | [`field`] | what one header field means to a proxy |
 //! | [`body`] | the body's framing: how many bytes belong to it, which of them go on |
+//! | [`repair`] | heads that are not quite right and whose meaning is certain, made right |
 //! | `trailers` | the section behind the last chunk |
 //! | [`chunk`] | one chunk-size line, read and written |
 //!
 //! The choices are the strict ones wherever RFC 9112 leaves one (SPEC P10): lines end in CRLF, a field line never
-//! folds, `Transfer-Encoding` is exactly `chunked` and never beside a `Content-Length`, numbers are digits.
+//! folds, `Transfer-Encoding` is exactly `chunked` and never beside a `Content-Length`, numbers are digits. The exceptions
+//! are few, certain in their meaning, and never passed on as they came: bytes over 0x7f in a target, and of a server blanks
+//! before a colon and behind a chunk's size (SPEC P13).
 //!
 //! Not here: sockets, clocks, threads, log lines; what a proxy changes in a head ([`crate::proxy`]).
 
@@ -22,6 +25,7 @@ pub mod chunk;
 pub mod field;
 pub mod fields;
 pub mod head;
+pub mod repair;
 mod trailers;
 
 /// The version of a message; the major version is always 1.

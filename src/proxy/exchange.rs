@@ -279,12 +279,14 @@ impl Exchange {
             self.client_closes.get_or_insert(ClientCloses::EndsBody);
         }
         match framing {
-            Framing::Chunked | Framing::Close if is_http10 => (Body::new(framing, Keep::Data), Length::Nothing, false),
-            Framing::Chunked => (Body::new(framing, Keep::Framing), Length::Chunked, false),
-            Framing::Close => (Body::new(framing, Keep::Framing), Length::Chunked, true),
+            Framing::Chunked | Framing::Close if is_http10 => {
+                (Body::of_server(framing, Keep::Data), Length::Nothing, false)
+            }
+            Framing::Chunked => (Body::of_server(framing, Keep::Framing), Length::Chunked, false),
+            Framing::Close => (Body::of_server(framing, Keep::Framing), Length::Chunked, true),
             // A 204 must not carry a length (RFC 9110 §8.6).
-            Framing::Empty if head.status == 204 => (Body::new(framing, Keep::Framing), Length::Nothing, false),
-            Framing::Empty | Framing::Length(_) => (Body::new(framing, Keep::Framing), Length::AsSent, false),
+            Framing::Empty if head.status == 204 => (Body::of_server(framing, Keep::Framing), Length::Nothing, false),
+            Framing::Empty | Framing::Length(_) => (Body::of_server(framing, Keep::Framing), Length::AsSent, false),
         }
     }
 

@@ -22,8 +22,8 @@ use super::timers::Timers;
 use super::waiting::{deadline, upstream_deadline};
 use crate::batcher;
 use crate::config::{
-    CONNECT_TIMEOUT, GATHER_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, PROGRESS_WINDOW,
-    READ_BYTES, RESET_TIMEOUT, TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
+    CONNECT_TIMEOUT, GATHER_TIMEOUT, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LEAVE_TIMEOUT, LINGER_TIMEOUT, READ_BYTES,
+    RESET_TIMEOUT, TUNNEL_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT,
 };
 use crate::logger::tap::Handle;
 use crate::ops::notice::Notices;
@@ -86,6 +86,8 @@ pub(crate) struct Setup {
     pub(crate) authority: String,
     /// Longest wait for the first byte of a response.
     pub(crate) upstream_timeout: Option<Duration>,
+    /// Window over which a client must keep moving.
+    pub(crate) body_timeout: Duration,
     /// Asks for the container probe's result; `None`: the container is always ready.
     pub(crate) prober: Option<crossbeam_channel::Sender<ProbeTicket>>,
     /// Takes requests to be batched; `None`: none are.
@@ -156,7 +158,7 @@ impl Plane {
             deadlines: Timers::new([
                 HEAD_TIMEOUT,
                 KEEP_ALIVE_TIMEOUT,
-                PROGRESS_WINDOW,
+                setup.body_timeout,
                 LINGER_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,
                 TUNNEL_IDLE_TIMEOUT,

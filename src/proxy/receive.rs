@@ -25,6 +25,7 @@ use crate::fault::Fault;
 use crate::http1::Version;
 use crate::http1::field::Kind;
 use crate::http1::head::{self, Parsed, RequestHead, Slots};
+use crate::http1::repair;
 
 /// How an HTTP/2 connection with prior knowledge begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -69,6 +70,15 @@ impl Plane {
             if is_new {
                 match self.find(key, end) {
                     Found::Partial => {}
+                    Found::Refused(fault) => {
+                        match repair::target(&mut self.buffers.read[READ_AT..READ_END], end - READ_AT) {
+                            Some(length) => {
+                                end = READ_AT + length;
+                                continue;
+                            }
+                            None => return self.start(key, Found::Refused(fault), end),
+                        }
+                    }
                     found => return self.start(key, found, end),
                 }
             }

@@ -16,6 +16,8 @@ use super::resend::Resent;
 use super::socket::Received;
 use crate::config::REPLAY_UNSEEN_BYTES;
 use crate::fault::Fault;
+use crate::http1::head::HeadError;
+use crate::http1::repair;
 
 /// Whether a direction has moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,14 +202,14 @@ impl Plane {
     }
 
     /// Turns the server's bytes, up to `end`, into the client's and sends them.
-    fn respond(&mut self, key: usize, upstream_key: usize, end: usize) -> Result<Moved, Fault> {
+    fn respond(&mut self, key: usize, upstream_key: usize, mut end: usize) -> Result<Moved, Fault> {
         let closing = self.is_finishing();
         let connection = &mut self.connections[key];
         let Phase::Exchange(exchange) = &mut connection.phase else { return Ok(Moved::No) };
         let Buffers { read, out, pool } = &mut self.buffers;
         out.clear();
         let had_head = !exchange.awaits_head();
-        let (at, switched) = read_heads(exchange, &read[..end], closing, out)?;
+        let (at, switched) = read_heads(exchange, read, &mut end, closing, out)?;
         let has_come = !had_head && !exchange.awaits_head();
         let relayed = match exchange.response_body(read, at..end) {
             Ok(relayed) => relayed,
@@ -344,15 +346,23 @@ impl Plane {
     }
 }
 
-/// Reads response heads from the start of what was read, up to the final one; returns where what follows starts and
-/// whether protocols were switched.
-fn read_heads(exchange: &mut Exchange, read: &[u8], closing: bool, out: &mut Vec<u8>) -> Result<(usize, bool), Fault> {
+/// Reads response heads from the start of what was read, up to `end`, until the final one; returns where what follows starts
+/// and whether protocols were switched.
+fn read_heads(
+    exchange: &mut Exchange,
+    read: &mut [u8],
+    end: &mut usize,
+    closing: bool,
+    out: &mut Vec<u8>,
+) -> Result<(usize, bool), Fault> {
     let mut at = READ_AT;
     while exchange.awaits_head() {
-        match exchange.response_head(&read[at..], closing, out)? {
-            HeadStep::Partial => break,
-            HeadStep::Interim(length) | HeadStep::Final(length) => at += length,
-            HeadStep::Switched(length) => return Ok((at + length, true)),
+        match exchange.response_head(&read[at..*end], closing, out) {
+            Ok(HeadStep::Partial) => break,
+            Ok(HeadStep::Interim(length) | HeadStep::Final(length)) => at += length,
+            Ok(HeadStep::Switched(length)) => return Ok((at + length, true)),
+            Err(Fault::ResponseHead(HeadError::Blanks)) => *end = at + repair::blanks(&mut read[at..*end]),
+            Err(fault) => return Err(fault),
         }
     }
     Ok((at, false))

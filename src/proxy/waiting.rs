@@ -4,7 +4,7 @@
 
 use super::connection::Phase;
 use super::plane::{Drain, Flow, Plane};
-use crate::config::PROGRESS_BYTES;
+use crate::config::PROGRESS_RATE;
 use crate::fault::{Blame, Fault, Reason};
 
 /// The deadlines of a client's connection; it has at most one at a time.
@@ -118,7 +118,8 @@ impl Plane {
 
     pub(super) fn on_deadline(&mut self, key: usize, list: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let wanted = if list == deadline::LEAVE { 1 } else { PROGRESS_BYTES };
+        let of_window = self.setup.body_timeout.as_secs().saturating_mul(PROGRESS_RATE).max(1);
+        let wanted = if list == deadline::LEAVE { 1 } else { of_window };
         let flow = match (list, &connection.phase) {
             (deadline::PROGRESS | deadline::LEAVE, _) if connection.moved >= wanted => {
                 connection.moved = 0;

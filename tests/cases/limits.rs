@@ -1,6 +1,6 @@
 //! Limits, and what was found at them.
 
-use kserve_agent::config::{HEAD_BYTES, HEAD_FIELDS, REQUEST_LINE_BYTES, TRAILER_BYTES};
+use kserve_agent::config::{HEAD_BYTES, HEAD_FIELDS, REQUEST_LINE_BYTES, RESPONSE_FIELDS, TRAILER_BYTES};
 use kserve_agent::http1::Framing;
 use kserve_agent::http1::body::{Body, BodyError, Keep};
 use kserve_agent::http1::head::{self, HeadError, Parsed, Slots};
@@ -66,10 +66,9 @@ fn a_head_may_have_as_many_fields_as_the_limit_and_no_more() {
     let head = |start: &str, fields: usize| {
         format!("{start}\r\n{}\r\n", "Host:\r\n".to_owned() + &"X: y\r\n".repeat(fields - 1))
     };
-    for (fields, wanted) in [(HEAD_FIELDS, true), (HEAD_FIELDS + 1, false)] {
-        assert_eq!(request(head("GET / HTTP/1.1", fields).as_bytes()).is_ok(), wanted);
-        assert_eq!(response(head("HTTP/1.1 200 OK", fields).as_bytes()).is_ok(), wanted);
-    }
+    assert!(request(head("GET / HTTP/1.1", HEAD_FIELDS).as_bytes()).is_ok());
+    assert!(response(head("HTTP/1.1 200 OK", RESPONSE_FIELDS).as_bytes()).is_ok());
+    assert_eq!(response(head("HTTP/1.1 200 OK", RESPONSE_FIELDS + 1).as_bytes()), Err(HeadError::TooLarge));
     assert_eq!(request(head("GET / HTTP/1.1", HEAD_FIELDS + 1).as_bytes()), Err(HeadError::TooLarge));
 }
 

@@ -13,8 +13,9 @@ use crate::support::{Agent, Books, OK, Peer, Server, Sink, Wire, holds_within, p
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The time a head may take.
 const HEAD: Duration = Duration::from_secs(30);
-/// The window of the slowest pace.
+/// The window of the slowest pace, and how it is set.
 const WINDOW: Duration = Duration::from_secs(10);
+const OF_WINDOW: &str = "--request-body-timeout=10s";
 /// How late a deadline may be on a busy machine.
 const LATE: Duration = Duration::from_secs(3);
 /// How early: the clocks of both ends differ by what lies between their readings.
@@ -22,13 +23,14 @@ const EARLY: Duration = Duration::from_millis(100);
 
 #[test]
 fn every_deadline_holds() {
-    let scenarios: [(&str, fn()); 16] = [
+    let scenarios: [(&str, fn()); 17] = [
         ("a head in drips is cut at an absolute deadline", a_head_in_drips_is_cut_at_an_absolute_deadline),
         ("a new connection without a byte is closed", a_new_connection_without_a_byte_is_closed),
         ("a later head has a time of its own", a_later_head_has_a_time_of_its_own),
         ("two thousand drips do not disturb good traffic", two_thousand_drips_do_not_disturb_good_traffic),
         ("a body that stops is refused", a_body_that_stops_is_refused),
         ("a body in drips is refused", a_body_in_drips_is_refused),
+        ("a body may pause for less than its limit", a_body_may_pause_for_less_than_its_limit),
         ("a body that is slow but not too slow passes", a_body_that_is_slow_but_not_too_slow_passes),
         ("a server that reads late is not the client's fault", a_server_that_reads_late_is_not_the_clients_fault),
         ("a server that never says 100 is at fault", a_server_that_never_says_100_is_at_fault),
@@ -130,7 +132,7 @@ fn two_thousand_drips_do_not_disturb_good_traffic() {
 
 fn a_body_that_stops_is_refused() {
     let server = Server::good();
-    let agent = Agent::watched(server.port, &[]);
+    let agent = Agent::watched(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     client.patience = WINDOW * 2 + LATE;
     let began = Instant::now();
@@ -144,7 +146,7 @@ fn a_body_that_stops_is_refused() {
 
 fn a_body_in_drips_is_refused() {
     let server = Server::good();
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::start(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     let began = Instant::now();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -157,9 +159,19 @@ fn a_body_in_drips_is_refused() {
     assert!(began.elapsed() + EARLY >= WINDOW);
 }
 
-fn a_body_that_is_slow_but_not_too_slow_passes() {
+fn a_body_may_pause_for_less_than_its_limit() {
     let server = Server::good();
     let agent = Agent::start(server.port, &[]);
+    let mut client = agent.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    thread::sleep(HEAD + Duration::from_secs(1));
+    client.send("0\r\n\r\n");
+    assert_eq!(client.response().status(), 200);
+}
+
+fn a_body_that_is_slow_but_not_too_slow_passes() {
+    let server = Server::good();
+    let agent = Agent::start(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 12600\r\n\r\n");
     for _ in 0..42 {
@@ -182,7 +194,7 @@ fn a_server_that_reads_late_is_not_the_clients_fault() {
         }
         peer.wire.send(OK);
     });
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::start(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     client.patience = WINDOW * 3;
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LENGTH}\r\n\r\n"));
@@ -223,7 +235,7 @@ fn a_server_that_never_says_100_is_at_fault() {
 
 fn a_response_that_nobody_takes_is_cut() {
     let (server, is_cut) = large();
-    let agent = Agent::watched(server.port, &[]);
+    let agent = Agent::watched(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     let began = Instant::now();
     client.send(GET);
@@ -238,7 +250,7 @@ fn a_response_that_nobody_takes_is_cut() {
 
 fn a_response_taken_in_drips_is_cut() {
     let (server, is_cut) = large();
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::start(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     // A small window, so that what is taken here is soon what is taken from the agent.
     client.socket().set_recv_buffer_size(4096).unwrap();
@@ -265,7 +277,7 @@ fn a_response_may_pause() {
         thread::sleep(WINDOW + Duration::from_secs(2));
         peer.wire.send("cd");
     });
-    let agent = Agent::start(server.port, &[]);
+    let agent = Agent::start(server.port, &[OF_WINDOW]);
     let mut client = agent.connect();
     client.patience = WINDOW * 3;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");

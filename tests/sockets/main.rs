@@ -53,6 +53,7 @@ mod panics;
 mod probes;
 mod proxy_failures;
 mod proxy_headers;
+mod proxy_lenient;
 mod proxy_limits;
 mod proxy_messages;
 mod proxy_retry;
