@@ -5,8 +5,9 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, TryRecvError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::fetch;
 use super::hub::Hub;
@@ -109,6 +110,14 @@ impl Stop {
     /// Whether nobody wants the download any more. Looked at between pieces.
     pub(super) fn is_over(&self) -> bool {
         self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Waits, unless nobody wants the download any more.
+    pub(crate) fn pause(&self, wait: Duration) -> Result<(), Failure> {
+        match self.0.recv_timeout(wait) {
+            Err(RecvTimeoutError::Disconnected) => Err(unwanted()),
+            _ => Ok(()),
+        }
     }
 
     /// The same as a failure.

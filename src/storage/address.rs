@@ -5,7 +5,7 @@
 //!
 //! Not here: how a service is reached, and with whose rights.
 
-use super::object::is_path;
+use super::object::{is_key, is_path};
 
 /// A folder of a bucket, or one object: only the store knows which.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +61,8 @@ impl Address {
             return Err(format!("the bucket's name is up to {BUCKET_BYTES} letters, digits, dots and hyphens"));
         }
         let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-        if !prefix.is_empty() && !is_path(prefix) {
-            return Err("the path in the bucket is names between single slashes, none of them . or ..".to_owned());
+        if !is_key(prefix) {
+            return Err("the path in the bucket is names between slashes, none of them . or ..".to_owned());
         }
         Ok(Self { service, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
     }
@@ -141,6 +141,8 @@ mod tests {
             ("s3://b/", Service::S3, "b", ""),
             ("S3://my.bucket-1/models/iris/", Service::S3, "my.bucket-1", "models/iris"),
             ("s3://b/a b%20c?d", Service::S3, "b", "a b%20c?d"),
+            ("s3://b//p", Service::S3, "b", "/p"),
+            ("s3://b/a//p//", Service::S3, "b", "a//p/"),
             ("gs://b_1/m", Service::Gcs, "b_1", "m"),
             ("abfs://c@acc.dfs.core.windows.net/p/q", azure(HOST, None), "c", "p/q"),
             ("abfss://c@acc/p", azure(HOST, None), "c", "p"),
@@ -168,8 +170,6 @@ mod tests {
             "s3://b b/p",
             "s3://../p",
             "s3://b\n",
-            "s3://b//p",
-            "s3://b/a//p",
             "s3://b/../p",
             "s3://b/a/./p",
             "s3://b/a\0",

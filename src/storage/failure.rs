@@ -65,6 +65,11 @@ impl Failure {
         self.status.is_some()
     }
 
+    /// The store has more to do than it can, and is to be asked for less.
+    pub(crate) fn is_overload(&self) -> bool {
+        self.status.is_some_and(|status| matches!(status.as_u16(), 429 | 503))
+    }
+
     /// The same, with what was done in front of its reason.
     pub(crate) fn of(self, action: impl fmt::Display) -> Self {
         Self { reason: format!("{action}: {}", self.reason), ..self }
@@ -114,7 +119,7 @@ impl Failure {
     }
 
     /// An answer that is not a success.
-    pub(super) fn of_answer(status: StatusCode, fields: &HeaderMap, document: &str) -> Self {
+    pub(crate) fn of_answer(status: StatusCode, fields: &HeaderMap, document: &str) -> Self {
         let reason = match said(document) {
             Some(said) => format!("{}: {said}", status.as_u16()),
             // A `HEAD` or a store that says it in a field.

@@ -126,11 +126,14 @@ mod tests {
         let entries = [("m/", 0), ("m/a", 1), ("m/d/", 0), ("m/d/b", 0)];
         assert_eq!(paths("m/", &entries), Ok(vec!["a".to_owned(), "d/b".to_owned()]));
         assert_eq!(paths("", &[("a", 1), ("b/c", 1)]), Ok(vec!["a".to_owned(), "b/c".to_owned()]));
+        let empty = [("m//x", 1), ("m//", 0), ("m/a//b/", 1)];
+        assert_eq!(paths("m/", &empty), Ok(vec!["x".to_owned(), "a/b".to_owned()]), "empty segments mean nothing");
+        assert_eq!(paths("m//7/", &[("m//7/x", 1)]), Ok(vec!["x".to_owned()]));
     }
 
     #[test]
     fn a_key_that_would_leave_the_folder_fails_the_listing_with_its_name() {
-        for key in ["m/../x", "m/./x", "m//x", "m//", "m/a\nb", "m/\u{1b}[2J", "m/a/.."] {
+        for key in ["m/../x", "m/./x", "m//../x", "m//", "m/a\nb", "m/\u{1b}[2J", "m/a/.."] {
             let failure = paths("m/", &[("m/a", 1), (key, 1)]).unwrap_err();
             assert_eq!(failure.kind, Kind::Refused);
             assert_eq!(failure.reason, format!("the object {key:?} can't be a file in a folder"));

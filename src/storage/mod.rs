@@ -99,6 +99,11 @@ impl Store {
         Listing::new(self)
     }
 
+    /// Whether an object is the one that the store's prefix names, and none below it.
+    pub(crate) fn is_of_name(&self, object: &Object) -> bool {
+        object.key == self.address.prefix
+    }
+
     /// Reads bytes of an object that was listed, if it is still that one.
     pub fn read(&self, object: &Object, range: Range<u64>) -> Result<Content, Failure> {
         let range = range.start..range.end.min(object.size);

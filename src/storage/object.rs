@@ -35,10 +35,11 @@ impl Entry {
     /// The object at `path`, if that is one below a folder.
     pub(super) fn at(self, path: &str) -> Result<Object, Failure> {
         check_length(&self.key)?;
-        if !is_path(path) {
+        // Keys with empty segments come of prefixes that ended in a slash. No folder has a name for one.
+        let path = path.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/");
+        if !is_path(&path) {
             return Err(Failure::refused(format!("the object {} can't be a file in a folder", shown(&self.key))));
         }
-        let path = path.to_owned();
         Ok(Object { path, key: self.key, size: self.size, version: self.version, crc32c: self.crc32c })
     }
 }
@@ -49,11 +50,19 @@ pub(crate) fn is_path(text: &str) -> bool {
     text.split('/').all(is_segment) && !text.contains(char::is_control)
 }
 
+/// Whether all that stands between slashes could be a name, or is nothing, as a store lets it be.
+pub(super) fn is_key(text: &str) -> bool {
+    text.split('/').all(|segment| segment.is_empty() || is_path(segment))
+}
+
 /// A key that can be stored under.
 pub(super) fn check_key(key: &str) -> Result<(), Failure> {
     check_length(key)?;
-    if !is_path(key) {
-        return Err(Failure::refused(format!("{} is not a key of segments between single slashes", shown(key))));
+    if !is_key(key) {
+        return Err(Failure::refused(format!(
+            "{} is not a key: it has . or .. between slashes, or a control",
+            shown(key)
+        )));
     }
     Ok(())
 }
@@ -102,6 +111,6 @@ mod tests {
         let failure = check_key(&"k".repeat(STORE_KEY_BYTES + 1)).unwrap_err();
         assert_eq!(failure.reason, "a key of 1025 bytes, 1024 are allowed");
         let failure = check_key("../other/\n").unwrap_err();
-        assert_eq!(failure.reason, "\"../other/\\n\" is not a key of segments between single slashes");
+        assert_eq!(failure.reason, "\"../other/\\n\" is not a key: it has . or .. between slashes, or a control");
     }
 }

@@ -58,8 +58,8 @@ impl Archive {
         match (self, packed) {
             (Self::Zip, Packed::File(file)) => zip::unpack(file, tree),
             (Self::Zip, Packed::Stream(_)) => Err(Failure::refused("a zip is read from a file")),
-            (Self::Tar, mut packed) => tar::unpack(packed.reader(), tree),
-            (Self::TarGz, mut packed) => tar::unpack(&mut MultiGzDecoder::new(packed.reader()), tree),
+            (Self::Tar, mut packed) => tar::unpack(packed.reader(), false, tree),
+            (Self::TarGz, mut packed) => tar::unpack(&mut MultiGzDecoder::new(packed.reader()), true, tree),
         }
     }
 }

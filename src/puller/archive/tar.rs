@@ -19,8 +19,9 @@ pub(super) fn is_header(block: &[u8]) -> bool {
     header.cksum().is_ok_and(|given| given == sum)
 }
 
-/// Unpacks to the end of the stream: what is behind the archive is read too, so that gzip's checksum is looked at.
-pub(super) fn unpack(stream: &mut dyn Read, tree: &mut Tree<'_>) -> Result<(), Failure> {
+/// Unpacks to the end of the stream: what is behind the archive is read too, so that gzip's checksum is looked at. `is_whole`:
+/// the stream itself tells when a part of it is missing, so that the archive need not have its own end, as for GNU tar.
+pub(super) fn unpack(stream: &mut dyn Read, is_whole: bool, tree: &mut Tree<'_>) -> Result<(), Failure> {
     let (left, has_ended) = (Cell::new(0), Cell::new(false));
     let mut archive = Archive::new(Metered { stream, left: &left, has_ended: &has_ended });
     let mut entries = archive.entries().map_err(|error| broken(&error))?;
@@ -33,7 +34,7 @@ pub(super) fn unpack(stream: &mut dyn Read, tree: &mut Tree<'_>) -> Result<(), F
         // Here and not on the way to the next header, where it would count as one.
         tree.pass(&mut entry)?;
     }
-    if has_ended.get() {
+    if has_ended.get() && !is_whole {
         return Err(Failure::refused("the archive has no end: a part of it is missing"));
     }
     tree.pass(&mut archive.into_inner())

@@ -11,7 +11,8 @@
 //! | [`disk`] | files and folders |
 //! | [`record`] | the journal's format, and where each piece goes on; pure |
 //! | [`plan`] | files, folders and pieces of a listing; pure |
-//! | [`patience`] | which failures are tried again at once; pure |
+//! | [`patience`] | which failures are tried again, and when; pure |
+//! | [`throttle`] | how many requests run at once |
 //!
 //! Architecture Invariant: a record is written after the bytes it speaks of are synced, so at every instant of a crash
 //! the journal says no more than there is.
@@ -23,6 +24,7 @@ mod journal;
 mod patience;
 mod plan;
 mod record;
+mod throttle;
 mod transfer;
 
 use std::path::Path;
@@ -32,9 +34,15 @@ use self::journal::Journal;
 use self::patience::Patience;
 use self::plan::Plan;
 use self::record::{Came, sum_of};
+use self::throttle::Throttle;
 use self::transfer::Transfer;
+use super::archive::Archive;
 use super::extent;
+use super::scratch::{self, clear};
 use super::source::{Progress, Stop};
+use super::web::unpack_file;
+use crate::config::FETCH_THREADS;
+use crate::ops::random::share;
 use crate::storage::{Failure, Kind, Object, Store};
 
 /// Fetches all objects of a store's folder, or its one object.
@@ -55,7 +63,9 @@ pub(super) fn fetch(store: &Store, folder: &Path, progress: &Progress, stop: &St
 }
 
 fn fetch_listed(store: &Store, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
-    let plan = Plan::of(list(store, stop)?)?;
+    let mut objects = list(store, stop)?;
+    let is_archive = packed(store, &mut objects);
+    let plan = Plan::of(objects)?;
     let disk = Disk::at(folder);
     disk.make_folders(&plan)?;
     let (mut journal, mut came) = Journal::open(disk, &plan)?;
@@ -63,11 +73,33 @@ fn fetch_listed(store: &Store, folder: &Path, progress: &Progress, stop: &Stop) 
     progress.begin(came.iter().map(|came| came.bytes).sum());
     disk.check_space(&plan)?;
     disk.make_files(&plan)?;
-    Transfer { store, disk, plan: &plan, progress, stop }.run(&mut came, &mut journal)?;
+    let throttle = Throttle::new(FETCH_THREADS);
+    Transfer { store, disk, plan: &plan, progress, stop, throttle: &throttle }.run(&mut came, &mut journal)?;
     check_sums(&plan, &came, &mut journal)?;
+    if is_archive {
+        // Of an attempt that broke off while it unpacked.
+        clear(folder)?;
+        let archive = folder.join(ARCHIVE);
+        unpack_file(&archive, folder, stop)?;
+        std::fs::remove_file(&archive).map_err(|error| scratch::failed(&archive, &error))?;
+    }
     journal.remove(disk)?;
     disk.sync_folders(&plan)
 }
+
+/// Whether it is one archive that was asked for, which comes under a name of the agent's own, so that none in it is the same
+/// (SPEC M13).
+fn packed(store: &Store, objects: &mut [Object]) -> bool {
+    let [object] = objects else { return false };
+    let is_archive = store.is_of_name(object) && Archive::is_named(&object.path);
+    if is_archive {
+        ARCHIVE.clone_into(&mut object.path);
+    }
+    is_archive
+}
+
+/// The name of an archive that is to be unpacked.
+const ARCHIVE: &str = ".kserve-agent-archive";
 
 fn list(store: &Store, stop: &Stop) -> Result<Vec<Object>, Failure> {
     let (mut listing, mut patience) = (store.list(), Patience::new());
@@ -77,8 +109,13 @@ fn list(store: &Store, stop: &Stop) -> Result<Vec<Object>, Failure> {
         let page = match listing.page() {
             Ok(Some(page)) => page,
             Ok(None) => return Ok(objects),
-            Err(failure) if patience.has(&failure, 0) => continue,
-            Err(failure) => return Err(failure),
+            Err(failure) => match patience.wait(&failure, 0, share()) {
+                Some(wait) => {
+                    stop.pause(wait)?;
+                    continue;
+                }
+                None => return Err(failure),
+            },
         };
         patience = Patience::new();
         key_bytes += page.iter().map(|object| object.key.len()).sum::<usize>();

@@ -42,10 +42,15 @@ impl Plan {
     /// When a folder can't hold them all; the text names one.
     pub(super) fn of(mut objects: Vec<Object>) -> Result<Self, Failure> {
         objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        if let Some([twice, _]) = objects.array_windows().find(|[a, b]| a.path == b.path) {
-            return Err(Failure::transient(format!("the listing has {:?} twice", twice.path)));
+        if let Some([one, other]) = objects.array_windows().find(|[a, b]| a.path == b.path) {
+            return Err(match one.key == other.key {
+                true => Failure::transient(format!("the listing has {:?} twice", one.path)),
+                false => Failure::refused(format!("{:?} and {:?} would be the same file", one.key, other.key)),
+            });
         }
         let folders = folders_of(&objects)?;
+        // Nothing, called as a folder of others is: tools on Azure store folders so.
+        objects.retain(|object| object.size > 0 || !folders.contains(&object.path));
         let bytes = extent::sum(objects.iter().map(|object| object.size))?;
         let mut plan = Self { objects, folders, pieces: Vec::new(), bytes };
         if let Some(both) = plan.folders.iter().find(|folder| plan.file(folder).is_some()) {
@@ -140,6 +145,15 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_empty_object_called_as_a_folder_is_that_folder() {
+        let plan = plan(&[("1", 0), ("1/variables", 0), ("1/variables/v", 1), ("1/empty", 0)]).unwrap();
+        assert_eq!(
+            plan.objects.iter().map(|object| object.path.as_str()).collect::<Vec<_>>(),
+            ["1/empty", "1/variables/v"]
+        );
+    }
+
+    #[test]
     fn folders_come_after_those_they_are_in() {
         let plan = plan(&[("a/b/c/d", 1), ("a/x", 1), ("z", 1), ("a.b/c", 1)]).unwrap();
         assert_eq!(plan.folders.into_iter().collect::<Vec<_>>(), ["a", "a.b", "a/b", "a/b/c"]);
@@ -161,6 +175,9 @@ pub(super) mod tests {
         let failure = plan(&[("a/b", 1), ("a", 1), ("a.b", 1)]).unwrap_err();
         assert_eq!(failure.reason, "\"a\" can't be both a file and a folder of other files");
         assert_eq!(plan(&[("a", 1), ("a", 2)]).unwrap_err().kind, Kind::Transient { after: None });
+        let mut same = [object("a", 1), object("a", 1)];
+        same[1].key = "m//a".to_owned();
+        assert_eq!(Plan::of(same.into()).unwrap_err().reason, "\"m/a\" and \"m//a\" would be the same file");
         for path in [JOURNAL.to_owned(), format!("{JOURNAL}/a")] {
             assert!(plan(&[(&path, 1)]).unwrap_err().reason.starts_with("no file of a model can be called"));
         }

@@ -19,7 +19,9 @@ use super::journal::Journal;
 use super::patience::Patience;
 use super::plan::{Piece, Plan};
 use super::record::Came;
+use super::throttle::Throttle;
 use crate::config::{FETCH_READ_BYTES, FETCH_THREADS};
+use crate::ops::random::share;
 use crate::puller::source::{Progress, Stop, unwanted};
 use crate::storage::{Failure, Object, Store};
 
@@ -31,6 +33,7 @@ pub(super) struct Transfer<'a> {
     pub(super) plan: &'a Plan,
     pub(super) progress: &'a Progress,
     pub(super) stop: &'a Stop,
+    pub(super) throttle: &'a Throttle,
 }
 
 /// A piece and how far it came before.
@@ -161,13 +164,21 @@ impl Transfer<'_> {
         let mut patience = Patience::new();
         loop {
             let before = came.bytes;
-            match self.copy(file, object, piece, came, buffer, is_over) {
-                Ok(()) => return Ok(()),
-                Err(Broken::Store(failure)) if patience.has(&failure, came.bytes - before) => {
-                    log::debug!("{failure}; {} bytes came, going on there", came.bytes);
+            let Some(permit) = self.throttle.enter(is_over) else { return Err(unwanted()) };
+            let failure = match self.copy(file, object, piece, came, buffer, is_over) {
+                Ok(()) => {
+                    self.throttle.speed_up();
+                    return Ok(());
                 }
-                Err(Broken::Store(failure) | Broken::Here(failure)) => return Err(failure),
+                Err(Broken::Here(failure)) => return Err(failure),
+                Err(Broken::Store(failure)) => failure,
+            };
+            let Some(wait) = patience.wait(&failure, came.bytes - before, share()) else { return Err(failure) };
+            log::debug!("{failure}; {} bytes came, going on there in {wait:?}", came.bytes);
+            if failure.is_overload() {
+                self.throttle.slow_down(wait);
             }
+            drop(permit);
         }
     }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
-use super::broken;
+use super::{broken, label};
 use crate::storage::Failure;
 
 /// Where the directory is.
@@ -123,6 +123,7 @@ impl Member {
             directory.read_exact(&mut bytes).map(|()| bytes).map_err(|error| broken(&error))
         };
         let (name, extra, _comment) = (bytes(number(28))?, bytes(number(30))?, bytes(number(32))?);
+        let name = label::name(name, number(4), number(8));
         let mut sizes = [long(24), long(20), long(42)].map(u64::from);
         long_sizes(&extra, &mut sizes)?;
         let [size, packed, offset] = sizes;

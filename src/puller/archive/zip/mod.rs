@@ -3,6 +3,7 @@
 //! The `zip` crate was weighed: it holds the whole directory in memory, whose length the archive chooses.
 
 mod directory;
+mod label;
 
 use std::fs::File;
 use std::io::{self, Read};
