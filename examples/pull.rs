@@ -2,7 +2,8 @@
 //!
 //! What `tests/puller`, `tests/stores` and `benches/fetch` drive, and what shows an operator whether a `storageUri` works. A
 //! failure is a line on standard error that says whether another attempt is worth it, and the exit status is 1. A line on
-//! its standard input stops it, as the agent stops a download that nobody wants any more.
+//! its standard input stops it, as the agent stops a download that nobody wants any more. `MODEL_SOURCE_DIR` is the folder
+//! that local models lie in.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a shell")]
 
@@ -24,7 +25,9 @@ fn main() -> ExitCode {
     };
     let (owner, end) = crossbeam_channel::bounded(0);
     thread::spawn(move || hold_until_told(owner));
-    let ((done, total), result) = pull(uri, Path::new(folder), &|name| std::env::var(name).ok(), end);
+    let env = |name: &str| std::env::var(name).ok();
+    let local = env("MODEL_SOURCE_DIR").unwrap_or_else(|| "/mnt/pvc".to_owned());
+    let ((done, total), result) = pull(uri, Path::new(folder), Path::new(&local), &env, end);
     println!("{done} of {total} bytes");
     let Err(failure) = result else { return ExitCode::SUCCESS };
     let kind = match failure.kind {

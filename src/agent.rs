@@ -139,8 +139,7 @@ impl Threads {
         let peers = Arc::new(OnceLock::<Vec<Inbox>>::new());
         let logger = config.logger.as_ref();
         let logger = logger.map(|config| new_logger(config, count, epoch, &peers)).transpose()?;
-        let puller = config.puller.as_ref().map(|puller| Puller::new(puller, config.component_port)).transpose();
-        let puller = puller.map_err(Error::of("models' folder (--model-dir)"))?;
+        let puller = config.puller.as_ref().map(|puller| Puller::new(puller, config.component_port));
         let optional = Optional { batcher: batcher.as_ref(), logger: logger.as_ref(), puller: puller.as_ref() };
         let shared = Shared::new(config, (count, !processors.is_empty()), max_connections, optional, epoch);
         let mut made = Vec::new();

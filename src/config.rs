@@ -164,6 +164,24 @@ pub struct PullerConfig {
     pub config_dir: PathBuf,
     /// Folder that models are pulled into.
     pub model_dir: PathBuf,
+    /// Folder that local models may lie in (SPEC M14).
+    pub source_dir: PathBuf,
+    /// What becomes of a model's old version while the new one comes.
+    pub update: ModelUpdate,
+    /// Longest answer of the server to a load.
+    pub load_timeout: Duration,
+}
+
+/// `--model-update`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ModelUpdate {
+    /// The old version serves until the new one is whole, or goes where there is no room for both.
+    #[default]
+    Auto,
+    /// The old version serves until the new one is whole.
+    Keep,
+    /// The old version is unloaded and deleted before the new one is pulled, as by the Go agent.
+    Replace,
 }
 
 /// Worker threads that `--threads 0` starts at most: one forwards about 50 000 requests/s, and a sidecar leaves the

@@ -5,13 +5,13 @@
 use super::tests::{run, run_with_warnings, usage};
 use super::{flags, help};
 use crate::config::{
-    BatchPolicy, BatcherConfig, Config, ContainerProbe, LogMode, LoggerConfig, Pin, ProxyConfig, PullerConfig,
-    StoreConfig, StoreFormat, WhenFull,
+    BatchPolicy, BatcherConfig, Config, ContainerProbe, LogMode, LoggerConfig, ModelUpdate, Pin, ProxyConfig,
+    PullerConfig, StoreConfig, StoreFormat, WhenFull,
 };
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
-const TABLE: [(&str, &str); 46] = [
+const TABLE: [(&str, &str); 49] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("enable-batcher", "false"),
@@ -20,6 +20,9 @@ const TABLE: [(&str, &str); 46] = [
     ("enable-puller", "false"),
     ("config-dir", "/mnt/configs"),
     ("model-dir", "/mnt/models"),
+    ("model-source-dir", "/mnt/pvc"),
+    ("model-update", "auto"),
+    ("model-load-timeout", "10m"),
     ("log-url", ""),
     ("workers", "5"),
     ("source-uri", ""),
@@ -157,7 +160,13 @@ fn what_is_turned_on_has_the_defaults_of_the_table() {
         key_headers: vec!["authorization".into(), "cookie".into()],
     };
     assert_eq!(config.batcher, Some(batcher));
-    let puller = PullerConfig { config_dir: "/mnt/configs".into(), model_dir: "/mnt/models".into() };
+    let puller = PullerConfig {
+        config_dir: "/mnt/configs".into(),
+        model_dir: "/mnt/models".into(),
+        source_dir: "/mnt/pvc".into(),
+        update: ModelUpdate::Auto,
+        load_timeout: Duration::from_secs(600),
+    };
     assert_eq!(config.puller, Some(puller));
     let store = StoreConfig {
         path: "p".into(),

@@ -276,6 +276,15 @@ pub(super) struct PullerFlags {
     /// folder that models are pulled into
     #[argh(option)]
     pub(super) model_dir: String,
+    /// the one folder below which file:// and pvc:// models may lie
+    #[argh(option)]
+    pub(super) model_source_dir: String,
+    /// a model's old version: keep it until the new one is whole, replace it, or auto: keep where there is room for both
+    #[argh(option)]
+    pub(super) model_update: String,
+    /// longest answer of the server to a load
+    #[argh(option)]
+    pub(super) model_load_timeout: String,
 }
 
 /// Probes and drain
@@ -304,7 +313,7 @@ pub(super) struct OperationsFlags {
 }
 
 /// Defaults that are not empty; argh has no way to show them, so `--help` and the values come from here.
-const DEFAULTS: [(&str, &str); 32] = [
+const DEFAULTS: [(&str, &str); 35] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("threads", "0"),
@@ -332,6 +341,9 @@ const DEFAULTS: [(&str, &str); 32] = [
     ("log-batch-interval", "0"),
     ("config-dir", "/mnt/configs"),
     ("model-dir", "/mnt/models"),
+    ("model-source-dir", "/mnt/pvc"),
+    ("model-update", "auto"),
+    ("model-load-timeout", "10m"),
     ("probe-period", "-1"),
     ("drain-period", "20s"),
     ("metrics-port", "9089"),

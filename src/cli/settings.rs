@@ -10,8 +10,8 @@ use super::report::Report;
 use super::value::{self, count, count_or_default, word};
 use super::{csv, duration, environment, logger, probe};
 use crate::config::{
-    BATCH_CONCURRENCY_MAX, BatchPolicy, BatcherConfig, CONNECTIONS_MAX, COUNT_MAX, Config, Pin, ProxyConfig,
-    PullerConfig, THREADS_MAX,
+    BATCH_CONCURRENCY_MAX, BatchPolicy, BatcherConfig, CONNECTIONS_MAX, COUNT_MAX, Config, ModelUpdate, Pin,
+    ProxyConfig, PullerConfig, THREADS_MAX,
 };
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
@@ -113,7 +113,17 @@ fn lowercase_headers(text: &str) -> Result<Vec<String>, String> {
 fn puller(flags: &PullerFlags, report: &mut Report) -> Option<Option<PullerConfig>> {
     let config_dir = report.usage("--config-dir", &flags.config_dir, value::path);
     let model_dir = report.usage("--model-dir", &flags.model_dir, value::path);
-    let config = PullerConfig { config_dir: config_dir?, model_dir: model_dir? };
+    let source_dir = report.usage("--model-source-dir", &flags.model_source_dir, value::path);
+    let updates = [("auto", ModelUpdate::Auto), ("keep", ModelUpdate::Keep), ("replace", ModelUpdate::Replace)];
+    let update = report.usage("--model-update", &flags.model_update, word(&updates));
+    let load_timeout = report.usage("--model-load-timeout", &flags.model_load_timeout, duration::wait);
+    let config = PullerConfig {
+        config_dir: config_dir?,
+        model_dir: model_dir?,
+        source_dir: source_dir?,
+        update: update?,
+        load_timeout: load_timeout?,
+    };
     Some(flags.enable_puller.then_some(config))
 }
 

@@ -117,7 +117,7 @@ fn an_argument_that_is_neither_flag_nor_value_is_an_error() {
 }
 
 /// A value that can't be used, a part of what is allowed, the exit code.
-const REFUSED: [(&str, &str, &str, u8); 48] = [
+const REFUSED: [(&str, &str, &str, u8); 50] = [
     ("port", "0", "a port from 1 to 65535", 1),
     ("port", "70000", "a port from 1 to 65535", 1),
     ("port", "http", "a port from 1 to 65535", 1),
@@ -163,6 +163,8 @@ const REFUSED: [(&str, &str, &str, u8); 48] = [
     ("max-connections", "-1", "connections from 0", 2),
     ("upstream-timeout", "1d", "a duration from 0", 2),
     ("request-body-timeout", "0", "a duration over 0", 2),
+    ("model-update", "never", "one of auto, keep, replace", 2),
+    ("model-load-timeout", "0s", "a duration over 0", 2),
     ("drain-period", "soon", "a duration from 0", 2),
     ("probe-period", "often", "a duration, as", 2),
     ("log-level", "verbose", "one of error, warn, info, debug, trace", 2),

@@ -34,10 +34,11 @@ pub const MODEL_RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// and one that says days must not keep a model away for so long.
 pub const MODEL_RETRY_ASKED: Duration = Duration::from_secs(3600);
 
-/// Time that the model server has to load or unload a model: large ones take minutes.
-pub const MODEL_LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// Attempts to unload a model that is not wanted any more, with a wait of a minute in all, before it is deleted all the same: a
+/// server that fails at it must not keep its files for ever.
+pub const MODEL_UNLOADS: u32 = 6;
 
-/// Time that it has to say which models are ready.
+/// Time that the model server has to say which models are ready.
 pub const MODEL_INDEX_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of such an answer: a line of 200 bytes for each of as many models as there may be, and more.

@@ -44,20 +44,17 @@ const NEW: &str = "new";
 const LEFTOVERS: usize = 100;
 
 impl Disk {
-    /// The folder, made if it is not there.
+    /// The folder, which is made by [`Self::survey`].
+    pub(super) fn at(models: &Path) -> Self {
+        Self { models: models.to_owned() }
+    }
+
+    /// The models that are there as a whole, after what a crash has left was set right. The folder is made if it is not there.
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn open(models: &Path) -> io::Result<Self> {
-        fs::create_dir_all(models.join(HIDDEN))?;
-        Ok(Self { models: models.to_owned() })
-    }
-
-    /// The models that are there as a whole, after what a crash has left was set right.
-    ///
-    /// # Errors
-    /// When the folder can't be read.
     pub(super) fn survey(&self) -> io::Result<BTreeMap<String, Version>> {
+        fs::create_dir_all(self.models.join(HIDDEN))?;
         self.recover()?;
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(&self.models)? {

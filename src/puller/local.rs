@@ -1,14 +1,20 @@
-//! A model that is on a volume of the pod already (SPEC M9): `file:///path` and `pvc://claim/path`.
+//! A model that is on a volume of the pod already (SPEC M9, M14): `file:///path` and `pvc://claim/path`.
 //!
-//! It is copied: the model server has the agent's volume, not this one, so a link would lead it nowhere. Links are
-//! followed within the volume, as mounted ConfigMaps and the Hub's caches are made of them: one that leads elsewhere, as to
-//! the agent's own environment or its token, would give it to whoever reads the model. One file that is an archive is
-//! unpacked, as KServe's storage initializer does.
+//! It is copied: the model server has the agent's volume, not this one, so a link would lead it nowhere. Who may write the
+//! list of models is not to read the agent's secrets by it, so one folder alone is a source, `--model-source-dir`, and
+//! everything is opened from its descriptor in a way that can't leave it (openat2(2), `RESOLVE_BENEATH`). Links within it are
+//! followed, as mounted ConfigMaps and the Hub's caches are made of them. One file that is an archive is unpacked, as KServe's
+//! storage initializer does.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 
 use super::archive::Archive;
 use super::scratch::{clear, failed, make_folder};
@@ -17,107 +23,140 @@ use super::web::unpack_file;
 use crate::config::{ARCHIVE_ENTRIES, LOCAL_DEPTH, PULLER_OWN_PREFIX, PULLER_PIECE_BYTES};
 use crate::storage::{Failure, is_path};
 
-/// The path that a URI names: `None` if it is neither of the two schemes.
-pub(super) fn path_of(scheme: &str, rest: &str) -> Option<Result<PathBuf, String>> {
-    match scheme {
-        "file" => Some(match rest.strip_prefix('/') {
-            Some(path) if SYSTEM.iter().any(|system| path.starts_with(system)) => {
-                Err(format!("no model is below /{}", SYSTEM.join(", /")))
+/// A file or a folder below the folder that models may lie in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Local {
+    root: PathBuf,
+    /// Empty for the root itself.
+    path: PathBuf,
+}
+
+impl Local {
+    /// What a URI names: `None` if it is neither of the two schemes. `root`: the one folder that models may lie in.
+    pub(super) fn of(scheme: &str, rest: &str, root: &Path) -> Option<Result<Self, String>> {
+        match scheme {
+            "file" => Some(file(rest, root)),
+            "pvc" => Some(claim(rest, root)),
+            _ => None,
+        }
+    }
+
+    /// Copies it, or unpacks it.
+    pub(super) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
+        clear(folder)?;
+        progress.begin(0);
+        let root = openat(CWD, &self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let root = File::from(root.map_err(|error| failed(&self.root, &error.into()))?);
+        let mut copy = Copy { source: self, root, progress, stop, entries: 0 };
+        let found = copy.open(&self.path)?;
+        let meta = found.metadata().map_err(|error| failed(&self.path, &error))?;
+        if meta.is_dir() {
+            return copy.folder(&found, &self.path, folder, LOCAL_DEPTH);
+        }
+        let name = self.path.file_name().unwrap_or_default();
+        if meta.is_file() && Archive::is_named(&name.to_string_lossy()) {
+            if meta.permissions().mode() & 0o004 == 0 {
+                return Err(copy.refused(&self.path, "an archive that others may not read is not unpacked for them"));
             }
-            Some(path) if is_path(path.trim_end_matches('/')) => Ok(PathBuf::from(rest)),
-            _ => Err("a local model is file:///path, without . and ..".to_owned()),
-        }),
-        "pvc" => Some(claim(rest, Path::new(CLAIMS))),
-        _ => None,
+            return unpack_file(found, &self.path, folder, stop);
+        }
+        progress.expect(meta.len());
+        copy.file(found, &self.path, &folder.join(name))
     }
 }
 
+fn file(rest: &str, root: &Path) -> Result<Local, String> {
+    let path = rest.strip_prefix('/').map(|path| path.trim_end_matches('/'));
+    if !path.is_some_and(is_path) {
+        return Err("a local model is file:///path, without . and ..".to_owned());
+    }
+    let below = Path::new(rest).strip_prefix(root);
+    let path =
+        below.map_err(|_| format!("a local model lies below --model-source-dir, which is {}", root.display()))?;
+    Ok(Local { root: root.to_owned(), path: path.to_owned() })
+}
+
 /// KServe mounts one claim, at this very path; more than one can only be below it by their names.
-fn claim(rest: &str, mounted: &Path) -> Result<PathBuf, String> {
+fn claim(rest: &str, root: &Path) -> Result<Local, String> {
     let rest = rest.trim_end_matches('/');
     if !is_path(rest) {
         return Err("a model of a claim is pvc://claim/path, without . and ..".to_owned());
     }
     let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let own = mounted.join(name);
-    Ok(if own.is_dir() { own.join(path) } else { mounted.join(path) })
-}
-
-/// Copies it, or unpacks it.
-pub(super) fn fetch(path: &Path, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
-    clear(folder)?;
-    progress.begin(0);
-    let found = fs::metadata(path).map_err(|error| Failure::refused(format!("{}: {error}", path.display())))?;
-    let name = path.file_name().unwrap_or_default();
-    if found.is_file() && Archive::is_named(&name.to_string_lossy()) {
-        return unpack_file(path, folder, stop);
-    }
-    let mut copy = Copy { progress, stop, volume: found.dev(), entries: 0 };
-    if found.is_dir() {
-        return copy.folder(path, folder, LOCAL_DEPTH);
-    }
-    progress.expect(found.len());
-    copy.file(path, &folder.join(name))
+    let path = if root.join(name).is_dir() { Path::new(name).join(path) } else { PathBuf::from(path) };
+    Ok(Local { root: root.to_owned(), path })
 }
 
 struct Copy<'c> {
+    source: &'c Local,
+    root: File,
     progress: &'c Progress,
     stop: &'c Stop,
-    /// The device that all of it lies on.
-    volume: u64,
     /// So far.
     entries: u64,
 }
 
 impl Copy<'_> {
-    fn folder(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
+    fn folder(&mut self, found: &File, from: &Path, to: &Path, depth: usize) -> Result<(), Failure> {
         if depth == 0 {
-            let text =
-                format!("{}: more than {LOCAL_DEPTH} folders in each other, or a link to one above", from.display());
-            return Err(Failure::refused(text));
+            return Err(
+                self.refused(from, &format!("more than {LOCAL_DEPTH} folders in each other, or a link to one above"))
+            );
         }
-        for entry in fs::read_dir(from).map_err(|error| failed(from, &error))? {
+        for entry in Dir::read_from(found).map_err(|error| self.failed(from, error))? {
             self.stop.check()?;
-            let from = entry.map_err(|error| failed(from, &error))?.path();
-            let to = to.join(from.file_name().unwrap_or_default());
-            let found = self.enter(&from)?;
-            if found.is_dir() {
+            let entry = entry.map_err(|error| self.failed(from, error))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if matches!(name.as_bytes(), b"." | b"..") {
+                continue;
+            }
+            let (from, to) = (from.join(name), to.join(name));
+            let found = self.enter(name, &from)?;
+            if found.metadata().map_err(|error| failed(&from, &error))?.is_dir() {
                 make_folder(&to)?;
-                self.folder(&from, &to, depth - 1)?;
+                self.folder(&found, &from, &to, depth - 1)?;
             } else {
-                self.file(&from, &to)?;
+                self.file(found, &from, &to)?;
             }
         }
         Ok(())
     }
 
-    /// What there is, if it can be a part of the model.
-    fn enter(&mut self, from: &Path) -> Result<Metadata, Failure> {
-        let refused = |why: String| Failure::refused(format!("{}: {why}", from.display()));
+    /// Opens what there is, if it can be a part of the model.
+    fn enter(&mut self, name: &OsStr, from: &Path) -> Result<File, Failure> {
         self.entries += 1;
         if self.entries > ARCHIVE_ENTRIES {
-            return Err(refused(format!("more than {ARCHIVE_ENTRIES} files and folders, links among them")));
+            return Err(self.refused(from, &format!("more than {ARCHIVE_ENTRIES} files and folders, links among them")));
         }
-        let name = from.file_name().unwrap_or_default();
-        if name.as_encoded_bytes().starts_with(PULLER_OWN_PREFIX.as_bytes()) {
-            return Err(refused("a name that is the agent's own".to_owned()));
+        if name.as_bytes().starts_with(PULLER_OWN_PREFIX.as_bytes()) {
+            return Err(self.refused(from, "a name that is the agent's own"));
         }
-        let is_link = fs::symlink_metadata(from).map_err(|error| failed(from, &error))?.is_symlink();
-        let found = fs::metadata(from).map_err(|error| failed(from, &error))?;
-        if is_link && found.dev() != self.volume {
-            return Err(refused("a link that leads out of the volume".to_owned()));
-        }
-        Ok(found)
+        self.open(from)
     }
 
-    fn file(&self, from: &Path, to: &Path) -> Result<(), Failure> {
-        let found = fs::metadata(from).map_err(|error| failed(from, &error))?;
+    /// Opens a path from the root, whatever links it is made of, unless they lead out of it.
+    fn open(&self, path: &Path) -> Result<File, Failure> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        // One that would wait for a writer does not.
+        let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = openat2(&self.root, path, how, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS);
+        opened.map(File::from).map_err(|error| match error {
+            Errno::XDEV => self.refused(path, "a link that leads out of --model-source-dir"),
+            Errno::NOSYS => self.refused(path, "local models need Linux 5.6 (openat2)"),
+            Errno::NXIO => self.refused(path, NO_FILE),
+            Errno::NOENT | Errno::ACCESS | Errno::LOOP => self.refused(path, &io::Error::from(error).to_string()),
+            error => self.failed(path, error),
+        })
+    }
+
+    fn file(&self, mut source: File, from: &Path, to: &Path) -> Result<(), Failure> {
+        let found = source.metadata().map_err(|error| failed(from, &error))?;
         // Reading a pipe or a device would wait for ever.
         if !found.is_file() {
-            return Err(Failure::refused(format!("{}: it is no file and no folder", from.display())));
+            return Err(self.refused(from, NO_FILE));
         }
-        let mode = 0o644 | (found.permissions().mode() & 0o111);
-        let mut source = File::open(from).map_err(|error| failed(from, &error))?;
+        // What others may not read is not made readable.
+        let mode = 0o600 | (found.permissions().mode() & 0o155);
         let target = OpenOptions::new().write(true).create_new(true).mode(mode).open(to);
         let mut target = target.map_err(|error| failed(to, &error))?;
         target.set_permissions(fs::Permissions::from_mode(mode)).map_err(|error| failed(to, &error))?;
@@ -132,37 +171,42 @@ impl Copy<'_> {
             self.progress.add(count as u64);
         }
     }
+
+    fn refused(&self, path: &Path, why: &str) -> Failure {
+        Failure::refused(format!("{}: {why}", self.source.root.join(path).display()))
+    }
+
+    fn failed(&self, path: &Path, error: Errno) -> Failure {
+        failed(&self.source.root.join(path), &error.into())
+    }
 }
 
-/// What a container's system has there: the agent's own environment, devices, and the tokens of its service account.
-const SYSTEM: [&str; 5] = ["proc/", "sys/", "dev/", "run/", "var/run/"];
-
-/// Where KServe mounts a claim (`PvcSourceMountPath`).
-const CLAIMS: &str = "/mnt/pvc";
+const NO_FILE: &str = "it is no file and no folder";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_no_tricks() {
-        let path = |scheme, rest| path_of(scheme, rest).unwrap();
-        assert_eq!(path("file", "/mnt/m/iris/"), Ok(PathBuf::from("/mnt/m/iris/")));
-        for rest in ["", "mnt/m", "//m", "/a/../b", "/", "/proc/self/environ", "/var/run/secrets"] {
+    fn a_path_lies_below_the_root_and_has_no_tricks() {
+        let path = |scheme, rest| Local::of(scheme, rest, Path::new("/mnt")).unwrap().map(|local| local.path);
+        assert_eq!(path("file", "/mnt/m/iris/"), Ok(PathBuf::from("m/iris/")));
+        assert_eq!(path("file", "/mnt/"), Ok(PathBuf::new()));
+        for rest in ["", "mnt/m", "//m", "/mnt/../b", "/", "/mnt2/m", "/proc/self/environ", "/var/run/secrets"] {
             assert!(path("file", rest).is_err(), "{rest}");
         }
         for rest in ["", "/m", "a/../b"] {
             assert!(path("pvc", rest).is_err(), "{rest}");
         }
-        assert_eq!(path_of("ftp", "h/x"), None);
+        assert_eq!(Local::of("ftp", "h/x", Path::new("/mnt")), None);
     }
 
     #[test]
     fn a_claim_is_the_one_that_is_mounted_or_one_of_several() {
         let mounted = std::env::temp_dir().join(format!("kserve-agent-claims-{}", std::process::id()));
         fs::create_dir_all(mounted.join("one")).unwrap();
-        let paths = ["one/m/x", "one", "other/m", "other"].map(|rest| claim(rest, &mounted).unwrap());
+        let paths = ["one/m/x", "one", "other/m", "other"].map(|rest| claim(rest, &mounted).unwrap().path);
         fs::remove_dir_all(&mounted).unwrap();
-        assert_eq!(paths, ["one/m/x", "one/", "m", ""].map(|path| mounted.join(path)));
+        assert_eq!(paths, ["one/m/x", "one/", "m", ""].map(PathBuf::from));
     }
 }

@@ -50,7 +50,6 @@ mod web;
 mod work;
 
 use std::convert::Infallible;
-use std::io;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +58,6 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 
 use self::disk::Disk;
-use self::models::Models;
 use self::reconcile::{Reconciler, work};
 use self::server::Repository;
 use self::source::{Progress, Source, Stop};
@@ -74,7 +72,6 @@ use crate::storage::Failure;
 pub(crate) struct Puller {
     config: PullerConfig,
     workbench: Workbench,
-    models: Models,
     views: Arc<Views>,
 }
 
@@ -86,14 +83,11 @@ pub(crate) struct Task {
 
 impl Puller {
     /// For the model server at this port.
-    ///
-    /// # Errors
-    /// When the models' folder can't be used.
-    pub(crate) fn new(config: &PullerConfig, server: NonZeroU16) -> io::Result<Self> {
-        let disk = Disk::open(&config.model_dir)?;
-        let models = Models::found(disk.survey()?, |name| disk.is_new(name));
-        let workbench = Workbench { disk, repository: Repository::new(server) };
-        Ok(Self { config: config.clone(), workbench, models, views: Arc::default() })
+    pub(crate) fn new(config: &PullerConfig, server: NonZeroU16) -> Self {
+        let disk = Disk::at(&config.model_dir);
+        let source_dir = config.source_dir.clone();
+        let workbench = Workbench { disk, repository: Repository::new(server, config.load_timeout), source_dir };
+        Self { config: config.clone(), workbench, views: Arc::default() }
     }
 
     /// What is shown of it.
@@ -107,13 +101,13 @@ impl Puller {
         let (tasks, tasks_of) = crossbeam_channel::unbounded();
         let (results_to, results) = crossbeam_channel::unbounded();
         let watch = Watch::new(&self.config.config_dir, changes_to);
-        self.views.open(self.models);
         let reconciler = Reconciler {
             changes,
             tasks,
             results,
             views: self.views,
             disk: self.workbench.disk.clone(),
+            update: self.config.update,
             tried: Some(Box::new(tried)),
             has_list: false,
             has_asked: false,
@@ -144,18 +138,20 @@ impl Task {
 }
 
 /// Fetches a model once, for a program without the rest of the agent (`examples/pull.rs`): what has come, and what was to
-/// come if that is known, in bytes, also after a failure. `end`: closed to stop it.
+/// come if that is known, in bytes, also after a failure. `local`: the folder that models of this machine may lie in; `end`:
+/// closed to stop it.
 ///
 /// # Errors
 /// When the URI names no source, or not all of the model came.
 pub fn pull(
     uri: &str,
     folder: &Path,
+    local: &Path,
     env: &dyn Fn(&str) -> Option<String>,
     end: Receiver<Infallible>,
 ) -> ((u64, u64), Result<(), Failure>) {
     let progress = Progress::default();
-    let source = Source::of(uri, env).map_err(Failure::refused);
+    let source = Source::of(uri, local, env).map_err(Failure::refused);
     let result = source.and_then(|source| source.fetch(folder, &progress, &Stop::new(end)));
     (progress.read(), result)
 }

@@ -14,6 +14,7 @@ use super::plan::{Facts, Server, Step};
 use super::source::{Progress, Stop};
 use crate::config::{
     MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS, MODEL_RETRY_ASKED, MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST,
+    MODEL_UNLOADS, ModelUpdate,
 };
 use crate::ops::backoff::backoff;
 
@@ -21,6 +22,7 @@ use crate::ops::backoff::backoff;
 #[derive(Default)]
 pub(super) struct Models {
     models: BTreeMap<String, Model>,
+    update: ModelUpdate,
 }
 
 pub(super) struct Model {
@@ -69,6 +71,8 @@ pub(super) struct Failed {
     pub(super) reason: String,
     /// The other side asked for so much time.
     pub(super) after: Option<Duration>,
+    /// There is no room on the disk.
+    pub(super) is_full: bool,
 }
 
 /// What a model is doing, for those who look.
@@ -84,13 +88,18 @@ pub(super) enum State {
 
 impl Models {
     /// Those that lie on the disk at the start. `is_new`: what the server calls ready may be another version.
-    pub(super) fn found(on_disk: BTreeMap<String, Version>, is_new: impl Fn(&str) -> bool) -> Self {
+    pub(super) fn found(
+        on_disk: BTreeMap<String, Version>,
+        is_new: impl Fn(&str) -> bool,
+        update: ModelUpdate,
+    ) -> Self {
+        let makes_way = update == ModelUpdate::Replace;
         let model = |(name, version): (String, Version)| {
-            let facts = Facts { wanted: None, on_disk: Some(version), server: Server::Unknown };
+            let facts = Facts { wanted: None, on_disk: Some(version), server: Server::Unknown, makes_way };
             let is_of_start = !is_new(&name);
             (name, Model { is_of_start, ..Model::new(facts) })
         };
-        Self { models: on_disk.into_iter().map(model).collect() }
+        Self { models: on_disk.into_iter().map(model).collect(), update }
     }
 
     /// There is a new list: what is not wanted any more is stopped.
@@ -101,15 +110,17 @@ impl Models {
             }
         }
         for (name, spec) in list {
-            let nothing = Facts { wanted: None, on_disk: None, server: Server::Without };
+            let makes_way = self.update == ModelUpdate::Replace;
+            let nothing = Facts { wanted: None, on_disk: None, server: Server::Without, makes_way };
             self.models.entry(name).or_insert_with(|| Model::new(nothing)).want(Some(spec));
         }
         self.forget();
     }
 
-    /// The next step that can be done now.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Order> {
-        let has_thread = self.has_thread();
+    /// The next step that can be done now. `has_asked`: the server was asked what it has, before which nothing is loaded, as it
+    /// may be there, and nothing unloaded.
+    pub(super) fn next(&mut self, has_asked: bool, now: Instant) -> Option<Order> {
+        let has_thread = self.has_thread(has_asked);
         // Those that have failed come behind all others, so that none waits for one that fails again and again.
         let is_due =
             |model: &Model| model.running.is_none() && model.failure.as_ref().is_none_or(|failure| failure.due <= now);
@@ -127,8 +138,8 @@ impl Models {
     }
 
     /// When the next failed step is due; `None`: not before something else has happened.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let has_thread = self.has_thread();
+    pub(super) fn next_due(&self, has_asked: bool) -> Option<Instant> {
+        let has_thread = self.has_thread(has_asked);
         let failed = self.models.values().filter(|model| model.running.is_none() && model.failure.is_some());
         failed.filter(|model| has_thread(model)).filter_map(Model::due).min()
     }
@@ -142,11 +153,19 @@ impl Models {
         let has_failed = match result {
             Ok(()) => {
                 model.done(&step, now);
+                model.facts.makes_way &= !matches!(step, Step::Pull(_)) || self.update == ModelUpdate::Replace;
                 false
             }
             Err(_) if was_stopped => false,
             Err(failed) => {
+                // A version that there is no room beside makes way.
+                model.facts.makes_way |=
+                    failed.is_full && self.update == ModelUpdate::Auto && model.facts.on_disk.is_some();
                 model.fail(failed, now, chance);
+                if step == Step::Unload && model.failure.as_ref().is_some_and(|failure| failure.times >= MODEL_UNLOADS)
+                {
+                    model.done(&step, now);
+                }
                 true
             }
         };
@@ -197,8 +216,9 @@ impl Models {
     }
 
     /// Whether there is a thread for a model's next step.
-    fn has_thread(&self) -> impl Fn(&Model) -> bool + use<> {
-        let mut threads = [MODEL_DOWNLOADS, MODEL_LOADS, MODEL_REMOVALS];
+    fn has_thread(&self, has_asked: bool) -> impl Fn(&Model) -> bool + use<> {
+        let beside = if has_asked { [MODEL_LOADS, MODEL_REMOVALS] } else { [0, 0] };
+        let mut threads = [MODEL_DOWNLOADS, beside[0], beside[1]];
         for running in self.models.values().filter_map(|model| model.running.as_ref()) {
             let of = &mut threads[threads_of(&running.step)];
             *of = of.saturating_sub(1);
@@ -262,7 +282,7 @@ impl Model {
         }
     }
 
-    fn fail(&mut self, Failed { reason, after }: Failed, now: Instant, chance: f64) {
+    fn fail(&mut self, Failed { reason, after, .. }: Failed, now: Instant, chance: f64) {
         let times = self.failure.as_ref().map_or(0, |failure| failure.times);
         let asked = after.unwrap_or_default().min(MODEL_RETRY_ASKED);
         let wait = backoff(MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST, times, chance).max(asked);

@@ -6,6 +6,8 @@
 //!   not wanted, may be loaded ─▶ Unload ─▶ on disk ─▶ Delete ─▶ forgotten
 //! ```
 //!
+//! `--model-update` says whether the old version is unloaded and deleted before the new one is pulled.
+//!
 //! One step at a time: after each, whatever it came to, the next is asked for anew, so the latest list wins. A changed model
 //! is not unloaded before the new version is loaded: servers replace one by the other, and no request fails in between.
 //!
@@ -23,6 +25,8 @@ pub(super) struct Facts {
     /// The version on disk, whole.
     pub(super) on_disk: Option<Version>,
     pub(super) server: Server,
+    /// The version on disk is to go before another one comes.
+    pub(super) makes_way: bool,
 }
 
 /// What the model server was told last about a model, as far as it took it.
@@ -68,6 +72,8 @@ impl Facts {
                 Server::With(loaded) if loaded == wanted => None,
                 _ => Some(Step::Load(wanted.clone())),
             },
+            (Some(_), Some(_)) if self.makes_way && self.server != Server::Without => Some(Step::Unload),
+            (Some(_), Some(_)) if self.makes_way => Some(Step::Delete),
             (Some(wanted), _) => Some(Step::Pull(wanted.clone())),
             (None, _) if self.server != Server::Without => Some(Step::Unload),
             (None, Some(_)) => Some(Step::Delete),
@@ -109,13 +115,23 @@ mod tests {
     }
 
     fn facts(wanted: Option<u8>, on_disk: Option<u8>, server: Server) -> Facts {
-        Facts { wanted: wanted.map(version), on_disk: on_disk.map(version), server }
+        Facts { wanted: wanted.map(version), on_disk: on_disk.map(version), server, makes_way: false }
     }
 
     #[test]
     fn a_new_model_is_pulled_and_loaded() {
         let mut model = facts(Some(1), None, Server::Unknown);
         for step in [Step::Pull(version(1)), Step::Load(version(1))] {
+            assert_eq!(model.next().as_ref(), Some(&step));
+            model.done(&step);
+        }
+        assert_eq!(model.next(), None);
+    }
+
+    #[test]
+    fn a_changed_model_makes_way_if_it_must() {
+        let mut model = Facts { makes_way: true, ..facts(Some(2), Some(1), Server::With(version(1))) };
+        for step in [Step::Unload, Step::Delete, Step::Pull(version(2)), Step::Load(version(2))] {
             assert_eq!(model.next().as_ref(), Some(&step));
             model.done(&step);
         }

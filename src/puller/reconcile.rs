@@ -6,18 +6,20 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
 use super::disk::Disk;
 use super::list::{List, Version};
-use super::models::{Failed, Order};
+use super::models::{Failed, Models, Order};
 use super::plan::Step;
 use super::view::Views;
 use super::watch::Seen;
 use super::work::Workbench;
-use crate::config::MODELS_CHECK_INTERVAL;
+use crate::config::{MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST, MODELS_CHECK_INTERVAL, ModelUpdate};
+use crate::ops::backoff::backoff;
 use crate::ops::random;
 
 /// The thread.
@@ -28,11 +30,12 @@ pub(super) struct Reconciler {
     pub(super) results: Receiver<Outcome>,
     pub(super) views: Arc<Views>,
     pub(super) disk: Disk,
+    pub(super) update: ModelUpdate,
     /// Called once, when every model of the first list was tried (SPEC M3).
     pub(super) tried: Option<Box<dyn FnOnce() + Send>>,
     /// A list has come.
     pub(super) has_list: bool,
-    /// The server was asked what it has; nothing is loaded before.
+    /// The server was asked what it has: what it has already is not loaded again. Nothing but downloads begins before.
     pub(super) has_asked: bool,
     pub(super) asks_at: Instant,
     pub(super) is_asking: bool,
@@ -74,6 +77,7 @@ pub(super) fn work(workbench: &Workbench, tasks: &Receiver<Task>, results: &Send
 impl Reconciler {
     /// Reconciles until nobody watches any more.
     pub(super) fn run(mut self) {
+        self.open();
         loop {
             self.order();
             self.tell_when_tried();
@@ -83,16 +87,37 @@ impl Reconciler {
         }
     }
 
+    /// Looks at what lies on the disk; where it can't be used it is said once and tried again, and nobody waits (SPEC F6).
+    fn open(&mut self) {
+        let mut times = 0;
+        let found = loop {
+            let why = match self.disk.survey() {
+                Ok(found) => break found,
+                Err(error) => format!("--model-dir: {error}"),
+            };
+            if times == 0 {
+                log::error!("{why}; no model is pulled, it is tried again");
+            }
+            self.views.list_failed(Some(why));
+            self.tried.take().into_iter().for_each(|tried| tried());
+            thread::sleep(backoff(MODEL_RETRY_FIRST, MODEL_RETRY_LONGEST, times, random::share()));
+            times += 1;
+        };
+        if times > 0 {
+            log::info!("--model-dir: it can be used now");
+            self.views.list_failed(None);
+        }
+        let is_new = |name: &str| self.disk.is_new(name);
+        self.views.open(Models::found(found, is_new, self.update));
+    }
+
     /// Gives out what can be done.
     fn order(&mut self) {
         let now = Instant::now();
         if !self.is_asking && self.asks_at <= now && self.has_list {
             self.is_asking = self.tasks.send(Task::Ask).is_ok();
         }
-        // What the server has already is not loaded again.
-        while self.has_asked
-            && let Some(order) = self.next_order(now)
-        {
+        while let Some(order) = self.next_order(now) {
             if self.tasks.send(Task::Step(order)).is_err() {
                 return;
             }
@@ -100,7 +125,7 @@ impl Reconciler {
     }
 
     fn next_order(&self, now: Instant) -> Option<Order> {
-        self.views.models().next(now)
+        self.views.models().next(self.has_asked, now)
     }
 
     fn tell_when_tried(&mut self) {
@@ -114,7 +139,7 @@ impl Reconciler {
 
     fn wait(&mut self) -> bool {
         let asks_at = Some(self.asks_at).filter(|_| self.has_list && !self.is_asking);
-        let due = self.views.models().next_due().into_iter().chain(asks_at).min();
+        let due = self.views.models().next_due(self.has_asked).into_iter().chain(asks_at).min();
         let due = due.map_or_else(never, crossbeam_channel::at);
         select! {
             recv(self.changes) -> seen => match seen {

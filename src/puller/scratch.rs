@@ -77,7 +77,7 @@ impl Room {
         }
         let free = self.free;
         let text = format!("no space for the model: it needs {needed} bytes more, the volume has {free} free");
-        Err(Failure::transient(text))
+        Err(Failure::full(text))
     }
 }
 
@@ -89,5 +89,7 @@ pub(super) fn check_room(folder: &Path, needed: u64) -> Result<(), Failure> {
 
 /// The disk did not do it.
 pub(super) fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::transient(format!("{}: {error}", path.display()))
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let text = format!("{}: {error}", path.display());
+    if is_full { Failure::full(text) } else { Failure::transient(text) }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::Request;
 
-use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, MODEL_ANSWER_BYTES, MODEL_INDEX_TIMEOUT, MODEL_LOAD_TIMEOUT};
+use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, MODEL_ANSWER_BYTES, MODEL_INDEX_TIMEOUT};
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::client;
 
@@ -21,6 +21,8 @@ pub(super) struct Repository {
     agent: Agent,
     /// `http://127.0.0.1:<component-port>/v2/repository`
     base: String,
+    /// Longest answer to a load or an unload.
+    load_timeout: Duration,
 }
 
 #[derive(Deserialize)]
@@ -36,14 +38,14 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 const SAID: usize = 200;
 
 impl Repository {
-    pub(super) fn new(port: NonZeroU16) -> Self {
+    pub(super) fn new(port: NonZeroU16, load_timeout: Duration) -> Self {
         let config = client::config()
             .accept("")
             .user_agent(format!("{NAME}/{VERSION}"))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_response_header_size(HEAD_BYTES)
             .build();
-        Self { agent: config.into(), base: format!("http://127.0.0.1:{port}/v2/repository") }
+        Self { agent: config.into(), base: format!("http://127.0.0.1:{port}/v2/repository"), load_timeout }
     }
 
     /// Lets the server load a model.
@@ -51,17 +53,18 @@ impl Repository {
     /// # Errors
     /// When it does not say that it has; the text says why.
     pub(super) fn load(&self, name: &str) -> Result<(), String> {
-        let (status, said) = self.post(&of_model(name, "load"), MODEL_LOAD_TIMEOUT)?;
+        let (status, said) = self.post(&of_model(name, "load"), self.load_timeout)?;
         if (200..300).contains(&status) { Ok(()) } else { Err(refused(status, &said)) }
     }
 
-    /// Lets the server unload a model. That it has none of this name is as good.
+    /// Lets the server unload a model. That it has none of this name is as good, and so is that it can't unload: nobody could
+    /// do more.
     ///
     /// # Errors
     /// When it may still have it.
     pub(super) fn unload(&self, name: &str) -> Result<(), String> {
-        let (status, said) = self.post(&of_model(name, "unload"), MODEL_LOAD_TIMEOUT)?;
-        if matches!(status, 200..=299 | 400 | 404) { Ok(()) } else { Err(refused(status, &said)) }
+        let (status, said) = self.post(&of_model(name, "unload"), self.load_timeout)?;
+        if matches!(status, 200..=299 | 400 | 404 | 405 | 501) { Ok(()) } else { Err(refused(status, &said)) }
     }
 
     /// The models that the server calls ready; `None`: it does not say.

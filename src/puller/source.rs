@@ -3,7 +3,7 @@
 //! Not here: where it goes in the end, and attempts after the first.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::fetch;
 use super::hub::Hub;
-use super::local;
+use super::local::Local;
 use super::web::Web;
 use crate::storage::{Failure, Store};
 
@@ -29,7 +29,7 @@ pub(super) enum Source {
     /// The Hugging Face Hub.
     Hub(Hub),
     /// A volume of the pod.
-    Local(PathBuf),
+    Local(Local),
 }
 
 /// How far a download has come, in bytes; read by others while it runs.
@@ -46,18 +46,19 @@ pub(super) struct Progress {
 pub(super) struct Stop(Receiver<Infallible>);
 
 impl Source {
-    /// The source that a URI names, with credentials from the environment. Nothing is asked of it yet.
+    /// The source that a URI names, with credentials from the environment. Nothing is asked of it yet. `local`: the folder that
+    /// models of this pod may lie in.
     ///
     /// # Errors
     /// When it names none; the text says what is allowed.
-    pub(super) fn of(uri: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+    pub(super) fn of(uri: &str, local: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
         let (scheme, rest) = uri.split_once("://").unwrap_or_default();
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "http" | "https" if !Store::is_at(uri) => Web::open(uri, env).map(Self::Web),
             "hf" => Hub::open(rest, env).map(Self::Hub),
-            _ => match local::path_of(&scheme, rest) {
-                Some(path) => path.map(Self::Local),
+            _ => match Local::of(&scheme, rest, local) {
+                Some(found) => found.map(Self::Local),
                 None if Store::is_at(uri) => Store::open(uri, env).map(|store| Self::Store(Box::new(store))),
                 None => Err(ALLOWED.to_owned()),
             },
@@ -71,7 +72,7 @@ impl Source {
     /// When not all of it came; what came stays for the next attempt.
     pub(super) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         match self {
-            Self::Local(path) => local::fetch(path, folder, progress, stop),
+            Self::Local(local) => local.fetch(folder, progress, stop),
             Self::Hub(hub) => hub.fetch(folder, progress, stop),
             Self::Web(web) => web.fetch(folder, progress, stop),
             Self::Store(store) => fetch::fetch(store, folder, progress, stop),

@@ -3,6 +3,7 @@
 //! Not here: which step, and what follows when it fails ([`super::models`]).
 
 use std::io;
+use std::path::PathBuf;
 
 use super::disk::Disk;
 use super::list::{Spec, Version};
@@ -17,6 +18,8 @@ use crate::storage::{Failure, Kind};
 pub(super) struct Workbench {
     pub(super) disk: Disk,
     pub(super) repository: Repository,
+    /// The folder that local models may lie in.
+    pub(super) source_dir: PathBuf,
 }
 
 impl Workbench {
@@ -45,7 +48,7 @@ impl Workbench {
     ) -> Result<(), Failed> {
         let of_disk = |error: io::Error| Failed::of(of_disk(&error));
         let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        let source = Source::of(&spec.storage_uri, &env).map_err(Failed::of)?;
+        let source = Source::of(&spec.storage_uri, &self.source_dir, &env).map_err(Failed::of)?;
         // What is left of other versions takes room.
         self.disk.clean(name, Some(version)).map_err(of_disk)?;
         let hidden = self.disk.hidden(name, version).map_err(of_disk)?;
@@ -64,7 +67,7 @@ fn of_disk(error: &io::Error) -> String {
 
 impl Failed {
     pub(super) fn of(reason: String) -> Self {
-        Self { reason, after: None }
+        Self { reason, after: None, is_full: false }
     }
 }
 
@@ -74,6 +77,6 @@ impl From<Failure> for Failed {
             Kind::Transient { after } => after,
             Kind::Changed | Kind::Refused => None,
         };
-        Self { reason: failure.reason, after }
+        Self { reason: failure.reason, after, is_full: failure.is_full }
     }
 }

@@ -23,6 +23,8 @@ pub struct Failure {
     pub reason: String,
     /// Of the answer, if there was one.
     pub(super) status: Option<StatusCode>,
+    /// There is no room for it here.
+    pub(crate) is_full: bool,
 }
 
 /// What to do about a failure.
@@ -49,15 +51,20 @@ impl std::error::Error for Failure {}
 
 impl Failure {
     pub(crate) fn transient(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Transient { after: None }, reason: reason.into(), status: None }
+        Self { kind: Kind::Transient { after: None }, reason: reason.into(), status: None, is_full: false }
+    }
+
+    /// The disk has no room for it.
+    pub(crate) fn full(reason: impl Into<String>) -> Self {
+        Self { is_full: true, ..Self::transient(reason) }
     }
 
     pub(crate) fn changed(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Changed, reason: reason.into(), status: None }
+        Self { kind: Kind::Changed, reason: reason.into(), status: None, is_full: false }
     }
 
     pub(crate) fn refused(reason: impl Into<String>) -> Self {
-        Self { kind: Kind::Refused, reason: reason.into(), status: None }
+        Self { kind: Kind::Refused, reason: reason.into(), status: None, is_full: false }
     }
 
     /// Somebody has answered, and said no.
@@ -141,7 +148,7 @@ impl Failure {
             400 if reason.contains("RequestTimeout") => Kind::Transient { after: None },
             _ => Kind::Refused,
         };
-        Self { kind, reason, status: Some(status) }
+        Self { kind, reason, status: Some(status), is_full: false }
     }
 }
 

@@ -54,7 +54,7 @@ class Puller:
     def start(self, uri, most_file_bytes=resource.RLIM_INFINITY, **env):
         return subprocess.Popen(
             [os.environ["PULL_EXAMPLE"], uri, str(self.folder)],
-            env={"PATH": os.environ["PATH"], **env},
+            env={"PATH": os.environ["PATH"], "MODEL_SOURCE_DIR": tempfile.gettempdir(), **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -17,7 +17,7 @@ class Place:
         self._lists = 0
 
     def flags(self):
-        return ["--enable-puller", f"--config-dir={self.configs}", f"--model-dir={self.models}"]
+        return ["--enable-puller", f"--config-dir={self.configs}", f"--model-dir={self.models}", f"--model-source-dir={self.sources}"]
 
     def list(self, **numbers):
         """The models by name, each with its number or its URI, as a ConfigMap's volume shows a change."""

@@ -199,13 +199,16 @@ fn who_waits_for_a_thread_uses_no_processor() {
 }
 
 #[test]
-fn a_models_folder_that_cant_be_made_is_said() {
+fn a_models_folder_that_cant_be_made_is_said_and_used_as_soon_as_it_can() {
     let (place, repository) = (Place::new("folder"), Repository::new());
+    place.list(&[("m", &place.source("m", "one"))]);
     let file = place.configs().join("file");
     fs::write(&file, "").unwrap();
     let flag = format!("--model-dir={}", file.join("models").display());
-    let mut agent = place.agent(&repository).flags(&[&flag]).spawn(free_port());
-    assert_eq!(agent.wait(Duration::from_secs(10)).code(), Some(1));
+    let agent = place.agent(&repository).flags(&[&flag]).start();
+    assert_eq!(agent.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200, "the proxy serves");
     let log = agent.log();
-    assert!(log.contains("models' folder (--model-dir)") && log.contains("Not a directory"), "{log}");
+    assert!(log.contains("--model-dir: Not a directory") && log.matches("it is tried again").count() == 1, "{log}");
+    fs::remove_file(&file).unwrap();
+    until("the model is there", || file.join("models/m/text").exists());
 }

@@ -99,6 +99,7 @@ impl Place {
             "--enable-puller".to_owned(),
             format!("--config-dir={}", self.configs().display()),
             format!("--model-dir={}", self.models().display()),
+            format!("--model-source-dir={}", self.root.display()),
         ];
         Agent::setup(port).flags(&flags.each_ref().map(String::as_str)).watched()
     }

@@ -1,10 +1,13 @@
 """A model's way into a folder, from real stores: over a wire that counts what is fetched twice."""
 
+import io
 import os
 import random
 import re
+import shutil
 import stat
 import subprocess
+import tarfile
 from contextlib import contextmanager
 
 import pytest
@@ -311,6 +314,22 @@ def test_names_that_no_folder_can_hold_together_are_refused(s3_model):
     outcome = s3_model.run()
     assert outcome.errors.startswith('refused: "a" can\'t be both a file and a folder of other files'), outcome.errors
     assert not s3_model.folder.exists()
+
+
+def test_one_archive_is_unpacked_and_one_among_others_is_a_file(s3_model):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name in ("model.joblib", ".kserve-agent/x", "m.tgz"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            tar.addfile(entry, io.BytesIO(b"x"))
+    s3_model.write("m.tgz", packed.getvalue())
+    outcome = s3_model.client.run(f"{s3_model.place.url}/m/m.tgz", s3_model.folder)
+    assert outcome.code == 0, outcome.errors
+    files = {"model.joblib": b"x", ".kserve-agent": None, ".kserve-agent/x": b"x", "m.tgz": b"x"}
+    assert tree(s3_model.folder) == files
+    shutil.rmtree(s3_model.folder)
+    s3_model.ok()
 
 
 # Disks

@@ -38,7 +38,8 @@ fn hidden(folder: &Folder) -> usize {
 #[test]
 fn a_model_comes_is_replaced_and_goes() {
     let folder = Folder::new("life");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     assert!(disk.survey().unwrap().is_empty());
     for uri in ["s3://one", "s3://two"] {
         pulled(&disk, &spec(uri), uri);
@@ -56,7 +57,8 @@ fn a_model_comes_is_replaced_and_goes() {
 #[test]
 fn a_model_that_made_room_for_one_that_never_came_is_put_back() {
     let folder = Folder::new("back");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     pulled(&disk, &spec("s3://one"), "one");
     fs::rename(folder.0.join("m"), disk.aside("m", OLD)).unwrap();
     assert_eq!(disk.survey().unwrap()["m"], spec("s3://one").version());
@@ -66,7 +68,8 @@ fn a_model_that_made_room_for_one_that_never_came_is_put_back() {
 #[test]
 fn a_model_that_was_being_deleted_stays_deleted() {
     let folder = Folder::new("deleted");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     pulled(&disk, &spec("s3://one"), "one");
     fs::rename(folder.0.join("m"), disk.aside("m", GONE)).unwrap();
     assert!(disk.survey().unwrap().is_empty());
@@ -76,7 +79,8 @@ fn a_model_that_was_being_deleted_stays_deleted() {
 #[test]
 fn what_a_model_took_the_place_of_goes_though_nobody_came_to_delete_it() {
     let folder = Folder::new("exchanged");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     pulled(&disk, &spec("s3://two"), "two");
     let left = disk.hidden("m", &spec("s3://two").version()).unwrap();
     fs::write(left.join("file"), "one").unwrap();
@@ -87,7 +91,8 @@ fn what_a_model_took_the_place_of_goes_though_nobody_came_to_delete_it() {
 #[test]
 fn a_model_that_brings_markers_of_its_own_has_only_the_agents() {
     let folder = Folder::new("forged");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     let one = spec("s3://one");
     let hidden = disk.hidden("m", &one.version()).unwrap();
     for uri in ["s3://two", "s3://three"] {
@@ -104,7 +109,8 @@ fn a_model_that_brings_markers_of_its_own_has_only_the_agents() {
 #[test]
 fn what_is_hidden_goes_unless_it_is_wanted() {
     let folder = Folder::new("sweep");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     let (one, two) = (spec("s3://one").version(), spec("s3://two").version());
     disk.hidden("m", &one).unwrap();
     disk.hidden("m", &two).unwrap();
@@ -118,7 +124,8 @@ fn what_is_hidden_goes_unless_it_is_wanted() {
 #[test]
 fn a_model_whose_folder_was_deleted_does_not_come_back_empty() {
     let folder = Folder::new("swept");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     let (one, two) = (spec("s3://one"), spec("s3://two"));
     pulled(&disk, &one, "one");
     disk.hidden("m", &two.version()).unwrap();
@@ -131,7 +138,8 @@ fn a_model_whose_folder_was_deleted_does_not_come_back_empty() {
 #[test]
 fn what_cannot_be_deleted_is_in_nobodys_way_and_is_no_model() {
     let folder = Folder::new("stuck");
-    let disk = Disk::open(&folder.0).unwrap();
+    let disk = Disk::at(&folder.0);
+    disk.survey().unwrap();
     // As a folder is that another user has written into: root can delete all but what is mounted, so by its name.
     let stuck = |end: &str| disk.aside("m", end);
     fs::create_dir_all(stuck(OLD)).unwrap();

@@ -27,6 +27,7 @@ mod record;
 mod throttle;
 mod transfer;
 
+use std::fs::{self, File};
 use std::path::Path;
 
 use self::disk::Disk;
@@ -80,8 +81,9 @@ fn fetch_listed(store: &Store, folder: &Path, progress: &Progress, stop: &Stop) 
         // Of an attempt that broke off while it unpacked.
         clear(folder)?;
         let archive = folder.join(ARCHIVE);
-        unpack_file(&archive, folder, stop)?;
-        std::fs::remove_file(&archive).map_err(|error| scratch::failed(&archive, &error))?;
+        let file = File::open(&archive).map_err(|error| scratch::failed(&archive, &error))?;
+        unpack_file(file, &archive, folder, stop)?;
+        fs::remove_file(&archive).map_err(|error| scratch::failed(&archive, &error))?;
     }
     journal.remove(disk)?;
     disk.sync_folders(&plan)

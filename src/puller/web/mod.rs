@@ -197,12 +197,12 @@ fn unpack(mut download: Download<'_>, part: &Path, note: &Note, to: &Target<'_>)
         }
     }
     download.rest(|_| {})?;
-    unpack_file(part, to.folder, to.stop)
+    let file = File::open(part).map_err(|error| failed(part, &error))?;
+    unpack_file(file, part, to.folder, to.stop)
 }
 
-/// Unpacks an archive that is a file.
-pub(super) fn unpack_file(path: &Path, folder: &Path, stop: &Stop) -> Result<(), Failure> {
-    let mut file = File::open(path).map_err(|error| failed(path, &error))?;
+/// Unpacks an archive that is a file. `path`: for messages.
+pub(super) fn unpack_file(mut file: File, path: &Path, folder: &Path, stop: &Stop) -> Result<(), Failure> {
     let size = file.metadata().map_err(|error| failed(path, &error))?.len();
     let mut head = Vec::with_capacity(HEAD_BYTES);
     let begun = file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).and_then(|_| file.rewind());
