@@ -12,6 +12,7 @@
 //! Not here: attempts after the first.
 
 mod client;
+mod disposition;
 mod download;
 
 use std::cell::Cell;
@@ -24,7 +25,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use ureq::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
 use url::Url;
 
 pub(super) use self::client::{Client, Fields};
@@ -39,7 +42,7 @@ use crate::storage::{Failure, Kind, is_path, shown};
 /// A URL, and what its host is told that nobody else is.
 pub(super) struct Web {
     url: Url,
-    /// Of the file, which is empty if the URL ends with a slash.
+    /// Of the file if the server gives it no other, which is empty if the URL ends with a slash.
     name: String,
     secret: Fields,
 }
@@ -49,6 +52,8 @@ pub(super) struct Web {
 struct Note {
     version: Version,
     is_archive: bool,
+    /// What the file is called.
+    name: String,
 }
 
 impl Web {
@@ -73,8 +78,7 @@ impl Web {
         let _ = url.set_password(None);
         let name = url.path().rsplit('/').next().unwrap_or_default();
         let name = percent_encoding::percent_decode_str(name).decode_utf8().map_err(|_| "a name that is not UTF-8")?;
-        let is_file = is_path(&name) && !name.contains('/') && name.len() <= ARCHIVE_SEGMENT_BYTES;
-        if !name.is_empty() && (!is_file || name.starts_with(PULLER_OWN_PREFIX)) {
+        if !name.is_empty() && !is_file_name(&name) {
             return Err(format!("{} can't be a file's name", shown(&name)));
         }
         Ok(Self { name: name.into_owned(), url, secret })
@@ -119,25 +123,27 @@ impl Web {
         if note.is_archive {
             return unpack(download, &kept.part, &note, &Target { folder, stop: ask.stop });
         }
-        if self.name.is_empty() {
-            return Err(Failure::refused("a URL that names neither a file nor an archive"));
+        if note.name.is_empty() {
+            return Err(Failure::refused("neither its URL nor the server names a file or an archive"));
         }
         download.rest(|_| {})?;
-        publish(&kept.part, &folder.join(&self.name))
+        publish(&kept.part, &folder.join(&note.name))
     }
 
     /// What an answer says that is from the start.
     fn note(&self, fields: &HeaderMap) -> Result<Note, Failure> {
         let text = |name: HeaderName| fields.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let content_type = text(CONTENT_TYPE).to_ascii_lowercase();
+        let name = disposition::file_name(text(CONTENT_DISPOSITION)).filter(|name| is_file_name(name));
+        let name = name.unwrap_or_else(|| self.name.clone());
         // A compressed file that is none of tar is one to be kept, whatever it is called by a server that goes by names.
-        let is_other = self.name.to_ascii_lowercase().ends_with(".gz");
+        let is_other = name.to_ascii_lowercase().ends_with(".gz");
         let is_packed = !is_other && ARCHIVE_TYPES.iter().any(|known| content_type.starts_with(known));
-        let is_archive = Archive::is_named(&self.name) || is_packed;
+        let is_archive = Archive::is_named(&name) || is_packed;
         if !matches!(text(CONTENT_ENCODING), "" | "identity") && !is_archive {
             return Err(Failure::refused("the server sends it compressed, which it was not asked for"));
         }
-        Ok(Note { version: Version::of(fields), is_archive })
+        Ok(Note { version: Version::of(fields), is_archive, name })
     }
 }
 
@@ -230,6 +236,11 @@ fn own(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{PULLER_OWN_PREFIX}{name}"))
 }
 
+fn is_file_name(name: &str) -> bool {
+    let is_file = is_path(name) && !name.contains('/') && name.len() <= ARCHIVE_SEGMENT_BYTES;
+    is_file && !name.starts_with(PULLER_OWN_PREFIX)
+}
+
 /// A URL's user and password, as the Go agent sends them.
 fn basic(url: &Url) -> Option<HeaderValue> {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
@@ -298,6 +309,25 @@ mod tests {
         for json in ["secret", "[]", r#"{"a":1}"#, r#"{"a b":"secret"}"#, "{\"a\":\"secret\\n\"}"] {
             let error = open("http://example.com/a", json).unwrap_err();
             assert_eq!(error, "example.com-headers: not a JSON object of field names and values", "{json}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_name_the_file() {
+        let note = |url: &str, disposition: &'static str| {
+            let fields = HeaderMap::from_iter([(CONTENT_DISPOSITION, HeaderValue::from_static(disposition))]);
+            let note = open(url, "").unwrap().note(&fields).unwrap();
+            (note.name, note.is_archive)
+        };
+        for (url, disposition, name, is_archive) in [
+            ("http://h/download?id=7", "attachment; filename=\"model.zip\"", "model.zip", true),
+            ("http://h/a/", "attachment; filename=m.bin", "m.bin", false),
+            ("http://h/m.bin", "inline", "m.bin", false),
+            ("http://h/m.bin", "attachment; filename=\"../../etc/passwd\"", "passwd", false),
+            ("http://h/m.bin", "attachment; filename=\".kserve-agent-part\"", "m.bin", false),
+            ("http://h/m.bin", "attachment; filename=\"..\"", "m.bin", false),
+        ] {
+            assert_eq!(note(url, disposition), (name.to_owned(), is_archive), "{disposition}");
         }
     }
 
