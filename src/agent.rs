@@ -46,6 +46,7 @@ use crate::logger::marshaller::Stop;
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::limits;
 use crate::ops::metrics::process::count_panics;
+use crate::ops::server::ModelServer;
 use crate::proxy::inbox::{Inbox, Message};
 use crate::proxy::listener::Acceptor;
 use crate::proxy::plane::{Drain, Setup};
@@ -133,9 +134,9 @@ impl Threads {
         let count = config.proxy.threads.map_or_else(limits::worker_threads, NonZeroUsize::get);
         let processors = limits::processors_to_pin(config.proxy.pin);
         let max_connections = limits::max_connections(config.proxy.max_connections, descriptors, count);
-        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get()));
+        let server = ModelServer::at(SocketAddr::from((Ipv4Addr::LOCALHOST, config.component_port.get())));
         let batcher = config.batcher.as_ref();
-        let batcher = batcher.map(|batcher| Batcher::new(batcher, server, config.proxy.upstream_timeout));
+        let batcher = batcher.map(|batcher| Batcher::new(batcher, server.clone(), config.proxy.upstream_timeout));
         let peers = Arc::new(OnceLock::<Vec<Inbox>>::new());
         let logger = config.logger.as_ref();
         let logger = logger.map(|config| new_logger(config, count, epoch, &peers)).transpose()?;
@@ -145,8 +146,8 @@ impl Threads {
         let mut made = Vec::new();
         for number in 0..count {
             let setup = Setup {
-                server,
-                authority: server.to_string(),
+                server: server.clone(),
+                authority: server.address.to_string(),
                 upstream_timeout: config.proxy.upstream_timeout,
                 body_timeout: config.proxy.body_timeout,
                 prober: prober.as_ref().map(|prober| prober.tickets.clone()),

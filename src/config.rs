@@ -245,8 +245,13 @@ pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(180);
 /// minimum data rate. A pause in between is no fault: live audio and models that think have them.
 pub const PROGRESS_RATE: u64 = 240;
 
-/// Time that an idle connection to the model server is kept: below the 5 s of common Python servers; linkerd uses 3.
+/// Time that an idle connection to the model server is kept at most: below the 5 s of common Python servers; linkerd uses 3. Less
+/// is learnt of the server.
 pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Idle time below which a server that closes a connection does not do so because it was idle: no server's keep-alive time is
+/// as short, but one that ends closes them all.
+pub const UPSTREAM_IDLE_LEAST: Duration = Duration::from_millis(100);
 
 /// Time in which the model server's kernel must take a connection: a full backlog drops the first two SYNs (1 s, 3 s).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

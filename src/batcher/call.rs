@@ -31,6 +31,7 @@ use crate::ops::client;
 use crate::ops::limits::is_exhausted;
 use crate::ops::memory;
 use crate::ops::random;
+use crate::ops::server::ModelServer;
 
 /// A client of the model server with one connection.
 pub(super) struct Client {
@@ -63,7 +64,7 @@ pub(super) struct Call<'c> {
 impl Client {
     /// A client of the server at this address. `timeout`: longest wait for the first byte of a response.
     pub(super) fn new(
-        server: SocketAddr,
+        server: ModelServer,
         timeout: Option<Duration>,
         answers: Arc<Budget>,
         metrics: Arc<CallMetrics>,
@@ -82,9 +83,10 @@ impl Client {
             .build();
         let line = Arc::new(Line::default());
         let watch = Watch::default();
-        let connector = WireConnector { line: Arc::clone(&line), watch: watch.clone() };
-        let agent = Agent::with_parts(config, connector, Known(server));
-        Self { agent, base: format!("http://{server}"), line, watch, answers, metrics }
+        let (address, line_of_wire) = (server.address, Arc::clone(&line));
+        let connector = WireConnector { server, line: line_of_wire, watch: watch.clone() };
+        let agent = Agent::with_parts(config, connector, Known(address));
+        Self { agent, base: format!("http://{address}"), line, watch, answers, metrics }
     }
 
     /// Calls the server, and reads its response as far as it is to be held. A request that met the end of an idle connection

@@ -13,7 +13,6 @@
 //! Not here: which requests share a batch ([`super::queue`]), and the client ([`super::call`]).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::Arc;
@@ -33,10 +32,11 @@ use super::outbox::Outbox;
 use super::request::Request;
 use crate::config::UPSTREAM_IDLE_TIMEOUT;
 use crate::fault::Fault;
+use crate::ops::server::ModelServer;
 
 /// What the forwarder threads share.
 pub(super) struct Forwarder {
-    pub(super) server: SocketAddr,
+    pub(super) server: ModelServer,
     /// Longest wait for the first byte of a response.
     pub(super) timeout: Option<Duration>,
     /// To the batcher, which counts what runs. There is room for one of each thread.
@@ -80,7 +80,7 @@ impl Forwarder {
                 Ok(batch) => {
                     let client = client.get_or_insert_with(|| {
                         let answers = Arc::clone(self.metrics.answers());
-                        Client::new(self.server, self.timeout, answers, self.metrics.of_forwarder(number))
+                        Client::new(self.server.clone(), self.timeout, answers, self.metrics.of_forwarder(number))
                     });
                     self.complete(number, batch, client);
                     closes_at = Instant::now() + UPSTREAM_IDLE_TIMEOUT;

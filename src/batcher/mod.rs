@@ -59,7 +59,6 @@ mod v2_data;
 mod v2_walk;
 mod watch;
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::thread::Thread;
@@ -83,6 +82,7 @@ use crate::config::{
 use crate::fault::Fault;
 use crate::ops::budget::Held;
 use crate::ops::notice::Notices;
+use crate::ops::server::ModelServer;
 
 /// What the batcher is told.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub(crate) struct Handle {
 /// The batcher, ready to run on its own thread.
 pub(crate) struct Batcher {
     rules: Rules,
-    server: SocketAddr,
+    server: ModelServer,
     timeout: Option<Duration>,
     /// Bounded by the gate; what clients that left add is bounded by the requests.
     messages: Receiver<Message>,
@@ -210,7 +210,7 @@ impl Handle {
 
 impl Batcher {
     /// Makes a batcher and the workers' end of it. `timeout`: longest wait for the first byte of a response.
-    pub(crate) fn new(config: &BatcherConfig, server: SocketAddr, timeout: Option<Duration>) -> (Handle, Self) {
+    pub(crate) fn new(config: &BatcherConfig, server: ModelServer, timeout: Option<Duration>) -> (Handle, Self) {
         let concurrency = config.concurrency.map_or_else(|| own_concurrency(config.policy), NonZeroUsize::get);
         let rules = Rules {
             policy: config.policy,

@@ -14,7 +14,7 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
@@ -25,11 +25,13 @@ use super::line::Line;
 use super::watch::Watch;
 use crate::config::{BATCH_CALL_BUFFER_BYTES, RESET_TIMEOUT};
 use crate::http1::repair;
-use crate::ops::server::{Unread, closes_behind, judge_unread};
+use crate::ops::server::{ModelServer, Unread, closes_behind, judge_unread};
 
 /// Makes connections to the one address that there is.
 #[derive(Debug)]
 pub(super) struct WireConnector {
+    /// Whose connections they are.
+    pub(super) server: ModelServer,
     /// Is told of each.
     pub(super) line: Arc<Line>,
     /// Sees what each carries.
@@ -53,6 +55,10 @@ pub(super) struct Wire {
     broken: Option<ErrorKind>,
     /// It has carried a response before this request.
     is_reused: bool,
+    server: ModelServer,
+    /// When a byte was read last, and how long before this request that was.
+    read_at: Instant,
+    idle: Duration,
     /// Bytes of this request that were written, and in how many pieces.
     sent: usize,
     pieces: usize,
@@ -85,6 +91,9 @@ impl Connector for WireConnector {
             watch: self.watch.clone(),
             broken: None,
             is_reused: false,
+            server: self.server.clone(),
+            read_at: Instant::now(),
+            idle: Duration::ZERO,
             sent: 0,
             pieces: 0,
             read_timeout: None,
@@ -134,6 +143,7 @@ impl Transport for Wire {
             count = repair::blanks(&mut self.input.input_append_buf()[..count]);
         }
         self.input.input_appended(count);
+        self.read_at = Instant::now();
         Ok(count > 0)
     }
 
@@ -143,10 +153,19 @@ impl Transport for Wire {
             return false;
         }
         (self.awaits_response, self.is_reused, self.sent, self.pieces) = (false, true, 0, 0);
+        self.idle = self.read_at.elapsed();
+        if self.idle >= self.server.idle_limit() {
+            return false;
+        }
         // There is nothing to read on an idle connection, not even its end.
         let mut byte = [0];
         let peeked = recv(&*self.stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        let is_open = matches!(peeked, Err(rustix::io::Errno::AGAIN));
+        if !is_open {
+            // Within this time; nobody has looked before.
+            self.server.has_closed_idle(self.idle);
+        }
+        is_open
     }
 }
 
@@ -188,6 +207,7 @@ impl Wire {
         if !self.is_reused || !self.awaits_response {
             return;
         }
+        self.server.has_closed_idle(self.idle);
         let unread = match (self.sent, self.pieces) {
             // Not a byte was taken.
             (0, _) => Unread::Certain,
@@ -276,6 +296,9 @@ mod tests {
             watch: Watch::default(),
             broken: None,
             is_reused: true,
+            server: ModelServer::at(listener.local_addr().unwrap()),
+            read_at: Instant::now(),
+            idle: Duration::ZERO,
             sent: 0,
             pieces: 0,
             read_timeout: None,

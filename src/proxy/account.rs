@@ -93,6 +93,9 @@ impl Plane {
 
     /// A request or a connection has failed.
     pub(super) fn note_fault(&mut self, fault: Fault) {
+        if matches!(fault, Fault::Connect(_)) {
+            self.setup.server.is_gone();
+        }
         self.note_failure(fault.blame(), &fault);
     }
 

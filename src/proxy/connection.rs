@@ -136,6 +136,8 @@ pub(crate) struct Upstream {
     pub(crate) socket: Socket,
     /// When the request that it carries was sent.
     pub(crate) sent_at: Instant,
+    /// When it became idle last.
+    pub(crate) idle_since: Instant,
     /// The client's connection it works for; `None`: it is idle.
     pub(crate) owner: Option<usize>,
     /// A part of a response head, chunk line or trailer section.

@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use crate::config::{
 };
 use crate::logger::tap::Handle;
 use crate::ops::notice::Notices;
+use crate::ops::server::ModelServer;
 use crate::ops::status::Status;
 
 /// Steps of one connection before the others have their turn: a client could send requests that are answered at once
@@ -81,7 +81,7 @@ pub(crate) struct Plane {
 /// What a worker is told once.
 pub(crate) struct Setup {
     /// Where the model server is.
-    pub(crate) server: SocketAddr,
+    pub(crate) server: ModelServer,
     /// The same as text, for requests without a `Host`.
     pub(crate) authority: String,
     /// Longest wait for the first byte of a response.

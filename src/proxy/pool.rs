@@ -15,11 +15,23 @@ use crate::fault::Fault;
 use crate::ops::limits::is_exhausted;
 
 impl Plane {
-    /// The connection to the server that became idle last.
+    /// The connection to the server that became idle last, if the server is not about to close it.
     pub(crate) fn idle_upstream(&mut self) -> Option<usize> {
         let key = self.upstream_deadlines.newest(upstream_deadline::IDLE)?;
+        let idle = self.now.saturating_duration_since(self.upstreams[key].idle_since);
+        if idle >= self.setup.server.idle_limit() {
+            // The others have been idle longer.
+            return None;
+        }
         self.upstream_deadlines.cancel(key);
         Some(key)
+    }
+
+    /// The server has closed a connection that nobody used.
+    pub(crate) fn server_closed_idle(&mut self, key: usize) {
+        let idle = self.now.saturating_duration_since(self.upstreams[key].idle_since);
+        self.setup.server.has_closed_idle(idle);
+        self.drop_upstream(key);
     }
 
     /// Opens a connection to the server; it may be made only when the first bytes go out.
@@ -27,7 +39,7 @@ impl Plane {
     /// # Errors
     /// When there is none, or no descriptor for it.
     pub(crate) fn connect(&mut self) -> Result<usize, Fault> {
-        let stream = TcpStream::connect(self.setup.server).map_err(|error| connect_fault(&error))?;
+        let stream = TcpStream::connect(self.setup.server.address).map_err(|error| connect_fault(&error))?;
         // Not worth failing for: it only delays small writes.
         let _ = stream.set_nodelay(true);
         self.insert_upstream(stream, Vec::new())
@@ -55,6 +67,7 @@ impl Plane {
         entry.insert(Upstream {
             socket,
             sent_at: self.now,
+            idle_since: self.now,
             owner: None,
             input,
             unsent: Unsent::default(),
@@ -73,6 +86,7 @@ impl Plane {
     pub(crate) fn release_upstream(&mut self, key: usize) {
         let upstream = &mut self.upstreams[key];
         upstream.owner = None;
+        upstream.idle_since = self.now;
         upstream.reused = true;
         upstream.is_checked = false;
         self.upstream_deadlines.arm(key, upstream_deadline::IDLE, self.now);

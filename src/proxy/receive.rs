@@ -18,6 +18,7 @@ use super::headers::{self, Answer, Connection as Field, Parked, Peer};
 use super::metrics::Code;
 use super::plane::{Drain, Flow, Plane};
 use super::socket::Received;
+use super::waiting::upstream_deadline;
 use crate::config::{
     HEAD_BYTES, LEADING_EMPTY_LINES, READ_BYTES, REPLAY_BYTES, REPLAY_UNSEEN_BYTES, REQUEST_LINE_BYTES,
 };
@@ -231,7 +232,7 @@ impl Plane {
 
     /// Closes an idle connection to the server to have its descriptor.
     fn connect_instead(&mut self) -> Result<usize, Fault> {
-        let idle = self.idle_upstream().ok_or(Fault::Exhausted)?;
+        let idle = self.upstream_deadlines.oldest(upstream_deadline::IDLE).ok_or(Fault::Exhausted)?;
         self.drop_upstream(idle);
         self.connect()
     }

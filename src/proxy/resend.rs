@@ -40,6 +40,9 @@ impl Plane {
         let upstream = &mut self.upstreams[upstream_key];
         let Phase::Exchange(exchange) = &connection.phase else { return Ok(Resent::No) };
         let resent = judge(exchange, upstream, error);
+        if upstream.reused && !exchange.has_begun() {
+            self.setup.server.has_closed_idle(upstream.sent_at.saturating_duration_since(upstream.idle_since));
+        }
         match resent {
             Resent::Yes => {
                 self.buffers.out.clear();

@@ -343,7 +343,7 @@ impl Plane {
         match upstream.owner {
             Some(owner) => self.wake(owner),
             // Nobody asked for what it sends, or it has closed.
-            None if upstream.socket.is_readable() => self.drop_upstream(key),
+            None if upstream.socket.is_readable() => self.server_closed_idle(key),
             None => {}
         }
     }

@@ -159,3 +159,40 @@ fn a_server_that_closes_idle_connections_costs_no_request_and_doubles_none() {
     // Else the test would excuse what it is to find.
     assert!(raced.len() < closes / 20, "{} of {closes} closes raced", raced.len());
 }
+
+#[test]
+fn a_connection_that_the_server_is_about_to_close_is_not_used() {
+    const KEPT: Duration = Duration::from_millis(500);
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+    let (closes, closed) = std::sync::mpsc::channel();
+    let server = Server::start(move |mut peer: Peer| {
+        while peer.request().is_some() {
+            peer.wire.send(OK);
+            let end = Instant::now() + KEPT;
+            if peer.wire.fill(end).is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+                break;
+            }
+        }
+        drop(peer);
+        let _ = closes.send(());
+    });
+    let agent = Agent::start(server.port, &["--threads=1"]);
+    let mut client = agent.connect();
+    let mut ask = |pause: Duration| {
+        thread::sleep(pause);
+        client.send(POST);
+        assert_eq!(client.response().status(), 200);
+        server.connections()
+    };
+    // Nothing is known of the server, so a connection is used as long as it is there.
+    assert_eq!(ask(Duration::ZERO), 1);
+    closed.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(ask(Duration::ZERO), 2);
+    // Later than 0.8 of what was seen, though it is still open, or has just been closed on a busy machine.
+    assert_eq!(ask(KEPT * 9 / 10), 3);
+    let before = ask(Duration::ZERO);
+    for _ in 0..20 {
+        ask(Duration::ZERO);
+    }
+    assert!(ask(Duration::ZERO) < before + 20, "others are used again");
+}
