@@ -143,7 +143,8 @@ fn every_environment_variable_is_in_the_readme() {
     let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_variable = |word: &str| word.contains('_') && !word.starts_with("CARGO_") && word.bytes().all(is_capital);
     let mut read = Vec::new();
-    let readers = ["src/cli", "src/storage", "src/puller"].into_iter().flat_map(sources);
+    let proxies = sources("src/ops").into_iter().filter(|(path, _)| path.ends_with("proxy.rs"));
+    let readers = ["src/cli", "src/storage", "src/puller"].into_iter().flat_map(sources).chain(proxies);
     // What only a test has is no variable of the agent.
     let is_of_tests = |path: &Path| ["tests.rs", "injected.rs"].iter().any(|end| path.to_str().unwrap().ends_with(end));
     for (_, text) in readers.filter(|(path, _)| !is_of_tests(path)) {

@@ -11,6 +11,7 @@ pub(crate) mod metrics;
 pub(crate) mod notice;
 pub(crate) mod page;
 pub(crate) mod probe;
+pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod retry_after;
 pub(crate) mod server;

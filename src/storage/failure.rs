@@ -103,6 +103,7 @@ impl Failure {
             Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::RequireHttpsOnly(_) => {
                 Self::refused("the address is not one that can be connected to")
             }
+            Error::ConnectProxyFailed(reason) => Self::transient(format!("no tunnel: {}", readable(reason))),
             Error::LargeResponseHeader(..) | Error::Protocol(_) => Self::transient("the answer is not HTTP"),
             _ => Self::transient("the request failed"),
         }

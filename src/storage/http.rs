@@ -1,6 +1,8 @@
-//! Requests by ureq, with ureq's own ideas turned off: no proxy from the environment, no redirects (none of the stores
-//! needs one, and a signature is for one address), no status that is an error of the transport. The puller's requests to
-//! web servers are made here too.
+//! Requests by ureq, with ureq's own ideas turned off: no redirects (none of the stores needs one, and a signature is for
+//! one address), no status that is an error of the transport. The puller's requests to web servers are made here too.
+//!
+//! Proxies are those that the environment names (SPEC E5). ureq itself would make a tunnel for `http` URLs too, which many
+//! proxies refuse for port 80: such a request goes to the proxy with its whole URL as the target.
 //!
 //! Limits are of three kinds: the time in which a connection must stand, the time in which one more byte must move, and the
 //! pace that what comes must keep. There is none for a whole body, since an object may have any size.
@@ -14,9 +16,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Request, Response};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, RustlsConnector, TcpConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
+use super::absolute::{AbsoluteForm, through};
 use super::failure::Failure;
 use super::pace::Paced;
 use crate::config::{
@@ -24,36 +27,41 @@ use crate::config::{
     STORE_STALL_TIMEOUT,
 };
 use crate::ops::client;
+use crate::ops::proxy::{Proxies, Proxy};
 use crate::ops::tls::{self, Roots};
 
 /// A client with its connections.
 #[derive(Debug)]
 pub(crate) struct Http {
     agent: Agent,
+    /// For `https` URLs that have a proxy.
+    tunnel: Option<Agent>,
+    proxies: Proxies,
+}
+
+/// Times that a client keeps.
+struct Limits {
+    connect: Duration,
+    /// In which one more byte must move.
+    stall: Duration,
+    /// Of waiting in which many bytes must come.
+    pace: Duration,
 }
 
 impl Http {
     /// A client for these addresses; roots are needed only if one of them uses TLS.
-    pub(crate) fn new(roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
-        Self::with_limits(STORE_STALL_TIMEOUT, STORE_PACE_TIME, roots, addresses)
+    pub(crate) fn new(roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
+        let limits = Limits { connect: STORE_CONNECT_TIMEOUT, stall: STORE_STALL_TIMEOUT, pace: STORE_PACE_TIME };
+        Self::with_limits(&limits, roots, addresses, proxies)
     }
 
-    /// The same, with this time in which one more byte must move, and this one of waiting in which many must come.
-    fn with_limits(stall: Duration, pace: Duration, roots: &Roots, addresses: &[&str]) -> Result<Self, String> {
-        let uses_tls = addresses.iter().any(|address| address.starts_with("https:"));
+    fn with_limits(limits: &Limits, roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
+        let is_secure = addresses.iter().any(|address| address.starts_with("https:"));
+        let uses_tls = is_secure || proxies.use_tls();
         let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
-        let config = client::config()
-            .tls_config(tls)
-            .user_agent(USER_AGENT)
-            .timeout_connect(Some(STORE_CONNECT_TIMEOUT))
-            .timeout_per_read(Some(stall))
-            .timeout_per_write(Some(stall))
-            .max_idle_connections(STORE_IDLE_CONNECTIONS)
-            .max_idle_connections_per_host(STORE_IDLE_CONNECTIONS)
-            .max_idle_age(STORE_IDLE_TIMEOUT)
-            .build();
-        let connector = ().chain(TcpConnector::default()).chain(Paced { time: pace }).chain(RustlsConnector::default());
-        Ok(Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()) })
+        let through = proxies.for_https().filter(|_| is_secure).map(Proxy::tunnel).transpose()?;
+        let tunnel = through.map(|proxy| agent(limits, tls.clone(), Some(proxy)));
+        Ok(Self { agent: agent(limits, tls, None), tunnel, proxies: proxies.clone() })
     }
 
     /// Sends a request; an answer that is not a success is a failure.
@@ -69,10 +77,17 @@ impl Http {
         &self,
         request: ureq::http::Result<Request<B>>,
     ) -> Result<Response<Body>, Failure> {
-        // Keys and names are percent-encoded, so what is left is a field's value from the environment or a request.
-        let request =
-            request.map_err(|_| Failure::refused("a credential or a content type can't be sent in a field"))?;
-        self.agent.run(request).map_err(|error| Failure::of_transport(&error))
+        let request = request.map_err(|_| unsendable())?;
+        let uri = request.uri();
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        let proxy = self.proxies.for_url(scheme, uri.host().unwrap_or_default(), port).map_err(Failure::refused)?;
+        let result = match (proxy, &self.tunnel) {
+            (None, _) => self.agent.run(request),
+            (Some(_), Some(tunnel)) if scheme == "https" => tunnel.run(request),
+            (Some(proxy), _) => self.agent.run(through(request, proxy)?),
+        };
+        result.map_err(|error| Failure::of_transport(&error))
     }
 
     /// An answer, if it is a success.
@@ -107,6 +122,32 @@ impl Http {
     ) -> Result<String, Failure> {
         Self::body(self.send(request)?, limit)
     }
+}
+
+fn agent(limits: &Limits, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Agent {
+    let config = client::config()
+        .tls_config(tls)
+        .proxy(proxy)
+        .user_agent(USER_AGENT)
+        .timeout_connect(Some(limits.connect))
+        .timeout_per_read(Some(limits.stall))
+        .timeout_per_write(Some(limits.stall))
+        .max_idle_connections(STORE_IDLE_CONNECTIONS)
+        .max_idle_connections_per_host(STORE_IDLE_CONNECTIONS)
+        .max_idle_age(STORE_IDLE_TIMEOUT)
+        .build();
+    let connector =
+        ().chain(ConnectProxyConnector::default())
+            .chain(TcpConnector::default())
+            .chain(Paced { time: limits.pace })
+            .chain(RustlsConnector::default())
+            .chain(AbsoluteForm);
+    Agent::with_parts(config, connector, DefaultResolver::default())
+}
+
+/// Keys and names are percent-encoded, so what is left is a field's value from the environment or a request.
+fn unsendable() -> Failure {
+    Failure::refused("a credential or a content type can't be sent in a field")
 }
 
 const USER_AGENT: &str = concat!("kserve-agent/", env!("CARGO_PKG_VERSION"));
@@ -155,8 +196,12 @@ mod tests {
             // Until the client has gone.
             let _ = connection.read(&mut [0]);
         });
-        let (stall, pace) = (Duration::from_millis(100), Duration::from_millis(300));
-        let http = Http::with_limits(stall, pace, &Roots::System, &[]).unwrap();
+        let limits = Limits {
+            connect: STORE_CONNECT_TIMEOUT,
+            stall: Duration::from_millis(100),
+            pace: Duration::from_millis(300),
+        };
+        let http = Http::with_limits(&limits, &Roots::System, &[], &Proxies::default()).unwrap();
         let answer = http.text(Request::get(address).body(()), 1000);
         drop(http);
         server.join().unwrap();
@@ -239,7 +284,8 @@ mod tests {
     #[test]
     fn without_tls_no_roots_are_needed() {
         let nowhere = Roots::File("/nowhere.pem".into());
-        assert!(Http::new(&nowhere, &["http://h"]).is_ok());
-        assert!(Http::new(&nowhere, &["http://h", "https://h"]).unwrap_err().starts_with("/nowhere.pem: "));
+        let http = |addresses: &[&str]| Http::new(&nowhere, addresses, &Proxies::default());
+        assert!(http(&["http://h"]).is_ok());
+        assert!(http(&["http://h", "https://h"]).unwrap_err().starts_with("/nowhere.pem: "));
     }
 }

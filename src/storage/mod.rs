@@ -7,6 +7,7 @@
 //!
 //! Not here: files, threads, retries, checksums of what was read, and what a model is.
 
+mod absolute;
 mod address;
 mod azure;
 mod content;

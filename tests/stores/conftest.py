@@ -27,6 +27,13 @@ from motoserver import S3  # noqa: E402
 from payload import Logging  # noqa: E402
 from support import serving  # noqa: E402
 
+# No metadata server of the machine that the tests run on is asked: nobody listens on port 1.
+SURROUNDINGS = {
+    "PATH": os.environ["PATH"],
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1",
+}
+
 # Characters that a URL, a query, XML or a signature may trip over, each in a key of its own.
 AWKWARD = ["a b", "a+b", "ü/ß.json", "100%", "a%2Fb", "a&b=c", "q?x", "h#x", "a'b\"c", "<&>", "~-._", "a:b@c,d;e!$()*", "[{}]|^`"]
 
@@ -63,7 +70,7 @@ class Client:
     def start(self, *arguments, **env):
         return subprocess.Popen(
             [os.environ[self.program], *map(str, arguments)],
-            env={"PATH": os.environ["PATH"], **self.env, **{name: text for name, text in env.items() if text}},
+            env={**SURROUNDINGS, **self.env, **{name: text for name, text in env.items() if text}},
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -26,6 +26,7 @@ use super::scratch::{check_room, clear, failed, make_folder, make_parents, publi
 use super::source::{Progress, Stop};
 use super::web::{Ask, Client, Download, Fields, Version};
 use crate::config::{HUB_THREADS, PULLER_OWN_PREFIX};
+use crate::ops::proxy::Proxies;
 use crate::storage::{Environment, Failure, encode, encode_path, shown};
 
 /// A model at a revision.
@@ -35,6 +36,7 @@ pub(super) struct Hub {
     model: String,
     revision: String,
     secret: Fields,
+    proxies: Proxies,
 }
 
 impl Hub {
@@ -50,6 +52,7 @@ impl Hub {
         if !is_name(owner) || !is_name(model) || revision.contains(char::is_control) || revision.len() > NAME_BYTES {
             return Err(ALLOWED.to_owned());
         }
+        let proxies = Proxies::read(env);
         let env = Environment(env);
         let endpoint = env.url("HF_ENDPOINT")?.unwrap_or_else(|| "https://huggingface.co".to_owned());
         let mut secret = Fields::default();
@@ -58,13 +61,13 @@ impl Hub {
             secret.0.push((AUTHORIZATION, value.map_err(|_| "HF_TOKEN can't be sent: it is no token")?));
         }
         let revision = if revision.is_empty() { "main" } else { revision }.to_owned();
-        Ok(Self { endpoint, owner: owner.to_owned(), model: model.to_owned(), revision, secret })
+        Ok(Self { endpoint, owner: owner.to_owned(), model: model.to_owned(), revision, secret, proxies })
     }
 
     pub(crate) fn fetch(&self, folder: &Path, progress: &Progress, stop: &Stop) -> Result<(), Failure> {
         clear(folder)?;
         progress.begin(0);
-        let client = Client::new()?;
+        let client = Client::new(&self.proxies)?;
         let commit = self.commit(&client)?;
         let entries = self.list(&client, &commit, stop)?;
         progress.expect(extent::sum(entries.iter().map(|entry| entry.size))?);

@@ -6,6 +6,7 @@ use ureq::http::{Request, Response};
 use url::Url;
 
 use crate::config::WEB_REDIRECTS;
+use crate::ops::proxy::Proxies;
 use crate::ops::tls::Roots;
 use crate::storage::{Failure, Http};
 
@@ -22,9 +23,9 @@ pub(in crate::puller) struct Client {
 }
 
 impl Client {
-    pub(in crate::puller) fn new() -> Result<Self, Failure> {
-        let plain = Http::new(&Roots::System, &[]).map_err(Failure::refused)?;
-        Ok(Self { plain, tls: Http::new(&Roots::System, &["https:"]) })
+    pub(in crate::puller) fn new(proxies: &Proxies) -> Result<Self, Failure> {
+        let plain = Http::new(&Roots::System, &[], proxies).map_err(Failure::refused)?;
+        Ok(Self { plain, tls: Http::new(&Roots::System, &["https:"], proxies) })
     }
 
     /// Asks for a URL and for those that answers lead to. `secret` fields are sent to its own host alone.

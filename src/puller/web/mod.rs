@@ -37,6 +37,7 @@ use super::archive::{Archive, HEAD_BYTES, Packed, Tree};
 use super::scratch::{clear, failed, publish};
 use super::source::{Progress, Stop};
 use crate::config::{ARCHIVE_SEGMENT_BYTES, FETCH_BYTES, PULLER_OWN_PREFIX};
+use crate::ops::proxy::Proxies;
 use crate::storage::{Failure, Kind, is_path, shown};
 
 /// A URL, and what its host is told that nobody else is.
@@ -45,6 +46,7 @@ pub(super) struct Web {
     /// Of the file if the server gives it no other, which is empty if the URL ends with a slash.
     name: String,
     secret: Fields,
+    proxies: Proxies,
 }
 
 /// What is known of what has come, kept beside it.
@@ -81,7 +83,7 @@ impl Web {
         if !name.is_empty() && !is_file_name(&name) {
             return Err(format!("{} can't be a file's name", shown(&name)));
         }
-        Ok(Self { name: name.into_owned(), url, secret })
+        Ok(Self { name: name.into_owned(), url, secret, proxies: Proxies::read(env) })
     }
 
     /// Fetches it, and unpacks what is an archive.
@@ -89,7 +91,7 @@ impl Web {
         clear(folder)?;
         progress.begin(0);
         let kept = Kept { part: own(folder, "part"), note: own(folder, "note") };
-        let client = Client::new()?;
+        let client = Client::new(&self.proxies)?;
         let ask = Ask { client: &client, url: &self.url, secret: &self.secret, most: FETCH_BYTES, progress, stop };
         let known = kept.read();
         let resumable = known.as_ref().map(|note| &note.version).filter(|version| version.validator.is_some());

@@ -22,6 +22,7 @@ use super::listing::Page;
 use super::object::{Entry, Object};
 use super::xml;
 use crate::config::{STORE_ANSWER_BYTES, STORE_PAGE_BYTES};
+use crate::ops::proxy::Proxies;
 use crate::ops::tls::Roots;
 
 /// A container.
@@ -63,7 +64,7 @@ impl Azure {
             }
         };
         let rights = Rights::open(account, sas, env)?;
-        let http = Http::new(&Roots::System, &[&service, rights.address()])?;
+        let http = Http::new(&Roots::System, &[&service, rights.address()], &Proxies::read(env.0))?;
         Ok(Self { http, service, container: address.bucket.clone(), rights })
     }
 

@@ -22,6 +22,7 @@ use super::http::{Http, encode, query};
 use super::listing::Page;
 use super::object::{Entry, Object};
 use crate::config::{STORE_ANSWER_BYTES, STORE_PAGE_BYTES};
+use crate::ops::proxy::Proxies;
 use crate::ops::tls::Roots;
 
 /// A bucket.
@@ -44,7 +45,7 @@ impl Gcs {
         // As gcloud has it: the door of a private network.
         let endpoint = env.url("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE")?;
         let service = emulator.or(endpoint).unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
-        let http = Http::new(&Roots::System, &[&service, rights.address()])?;
+        let http = Http::new(&Roots::System, &[&service, rights.address()], &Proxies::read(env.0))?;
         Ok(Self { http, service, bucket: bucket.to_owned(), rights })
     }
 

@@ -23,6 +23,7 @@ use super::listing::Page;
 use super::object::{Entry, Object};
 use super::xml;
 use crate::config::{STORE_ANSWER_BYTES, STORE_PAGE_BYTES, STORE_SIGNATURE_LIFE};
+use crate::ops::proxy::Proxies;
 use crate::ops::tls::Roots;
 
 /// A bucket.
@@ -46,10 +47,13 @@ impl S3 {
             (_, Some(file)) => Roots::File(file.into()),
             (_, None) => Roots::System,
         };
-        let http = Http::new(&roots, &[&place.endpoint, keys.address()]).map_err(|error| match roots {
-            Roots::File(_) => format!("AWS_CA_BUNDLE: {error}"),
-            _ => error,
-        })?;
+        let http =
+            Http::new(&roots, &[&place.endpoint, keys.address()], &Proxies::read(env.0)).map_err(
+                |error| match roots {
+                    Roots::File(_) => format!("AWS_CA_BUNDLE: {error}"),
+                    _ => error,
+                },
+            )?;
         let endpoint = place.endpoint.parse().map_err(|_| wrong_endpoint())?;
         let bucket = Bucket::new(endpoint, place.style, name.to_owned(), region).map_err(|_| {
             format!(
