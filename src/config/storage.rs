@@ -43,8 +43,31 @@ pub const STORE_REASON_CHARS: usize = 300;
 /// Time before its end that a token is renewed, as Google's libraries do: it must outlive the request that it is for.
 pub const STORE_TOKEN_RESERVE: Duration = Duration::from_secs(225);
 
+/// Longest life of a token that is believed, whatever a server says: no service gives one for more than a day.
+pub const STORE_TOKEN_LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// First wait after a failed fetch of a token; the next ones double.
+pub const STORE_TOKEN_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest wait while the present token is valid: as the SDK of AWS, which waits 5 to 10 minutes. The
+/// token's end ends the wait too.
+pub const STORE_TOKEN_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Longest wait without a valid token: every request fails until then, so a service that is back is noticed soon.
+pub const STORE_TOKEN_BACKOFF_MAX_WITHOUT: Duration = Duration::from_secs(10);
+
+/// Time in which a metadata server or a node's agent must take a connection: it is on the same machine, and where there is
+/// none the first request waits this long.
+pub const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time in which one more byte of a metadata server's answer must come: AWS's SDK waits 5 s.
+pub const METADATA_STALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a credential file: the largest, a service account's key, has 2.5 KB, shared files of hundreds of profiles 100 KB.
+pub const CREDENTIAL_FILE_BYTES: u64 = 1024 * 1024;
+
 /// Time that a signature by a key is good for: AWS takes clocks that are 15 minutes apart.
 pub const STORE_SIGNATURE_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// Time after which Google's metadata server is looked for again where there was none.
+/// Time after which a metadata server is looked for again where there was none, or where it gave no credentials.
 pub const STORE_METADATA_RETRY: Duration = Duration::from_secs(60);

@@ -23,8 +23,8 @@ use super::absolute::{AbsoluteForm, through};
 use super::failure::Failure;
 use super::pace::Paced;
 use crate::config::{
-    STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT, STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_PACE_TIME,
-    STORE_STALL_TIMEOUT,
+    METADATA_CONNECT_TIMEOUT, METADATA_STALL_TIMEOUT, STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT,
+    STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_PACE_TIME, STORE_STALL_TIMEOUT,
 };
 use crate::ops::client;
 use crate::ops::proxy::{Proxies, Proxy};
@@ -53,6 +53,12 @@ impl Http {
     pub(crate) fn new(roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
         let limits = Limits { connect: STORE_CONNECT_TIMEOUT, stall: STORE_STALL_TIMEOUT, pace: STORE_PACE_TIME };
         Self::with_limits(&limits, roots, addresses, proxies)
+    }
+
+    /// A client for a metadata server, which is near or not there at all, and never behind a proxy.
+    pub(super) fn of_metadata() -> Result<Self, String> {
+        let limits = Limits { connect: METADATA_CONNECT_TIMEOUT, stall: METADATA_STALL_TIMEOUT, pace: STORE_PACE_TIME };
+        Self::with_limits(&limits, &Roots::System, &[], &Proxies::default())
     }
 
     fn with_limits(limits: &Limits, roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
@@ -122,6 +128,11 @@ impl Http {
     ) -> Result<String, Failure> {
         Self::body(self.send(request)?, limit)
     }
+
+    /// Posts a form of `query`'s making to a token service, and returns its answer.
+    pub(super) fn form(&self, url: &str, form: String) -> Result<String, Failure> {
+        self.text(Request::post(url).header("content-type", FORM).body(form), STORE_ANSWER_BYTES)
+    }
 }
 
 fn agent(limits: &Limits, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Agent {
@@ -149,6 +160,8 @@ fn agent(limits: &Limits, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Agent {
 fn unsendable() -> Failure {
     Failure::refused("a credential or a content type can't be sent in a field")
 }
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const USER_AGENT: &str = concat!("kserve-agent/", env!("CARGO_PKG_VERSION"));
 

@@ -19,7 +19,10 @@ mod listing;
 mod object;
 mod pace;
 mod s3;
+#[cfg(test)]
+mod scripted;
 mod token;
+mod watched;
 mod xml;
 
 use std::ops::Range;

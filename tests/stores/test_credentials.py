@@ -90,7 +90,7 @@ def test_without_credentials_nothing_is_signed(http_server):
     assert client(port, awsAnonymousCredential="true").ok("get", "s3://b/m").output == b"x"
     assert Client({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}).ok("get", "s3://b/m").output == b"x"
     outcome = Client({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{http_server(Private)}"}).run("list", "s3://b/m")
-    assert outcome.errors == 'refused: listing "m/": 403: AccessDenied: Access Denied; no AWS credentials are set\n'
+    assert outcome.errors == 'refused: listing "m/": 403: AccessDenied: Access Denied; no AWS credentials were found\n'
 
 
 def test_a_role_is_taken_by_motos_sts(s3, tmp_path):

@@ -3,7 +3,7 @@
 //! Not here: uploads in blocks (what the agent stores is small), and the Data Lake's own protocol, whose objects are the
 //! same ones.
 
-mod rights;
+mod credentials;
 mod sign;
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use instant_xml::FromXml;
 use ureq::http::{Request, request};
 
-use self::rights::Rights;
+use self::credentials::Provider;
 use super::address::Address;
 use super::content::Content;
 use super::environment::Environment;
@@ -32,7 +32,7 @@ pub(super) struct Azure {
     /// Of the account, without a slash at its end: `https://account.blob.core.windows.net`.
     service: String,
     container: String,
-    rights: Rights,
+    credentials: Provider,
 }
 
 /// A request before it is signed.
@@ -63,15 +63,16 @@ impl Azure {
                 return Err("the URL names no account; AZURE_ACCOUNT_NAME or AZURE_SERVICE_URL may".to_owned());
             }
         };
-        let rights = Rights::open(account, sas, env)?;
-        let http = Http::new(&Roots::System, &[&service, rights.address()], &Proxies::read(env.0))?;
-        Ok(Self { http, service, container: address.bucket.clone(), rights })
+        let proxies = Proxies::read(env.0);
+        let credentials = Provider::open(account, sas, env, &proxies)?;
+        let http = Http::new(&Roots::System, &[&service], &proxies)?;
+        Ok(Self { http, service, container: address.bucket.clone(), credentials })
     }
 
     pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
         let fields = vec![("content-type", content_type.to_owned()), ("x-ms-blob-type", "BlockBlob".to_owned())];
         let ask = Ask { verb: "PUT", key: Some(key), query: Vec::new(), fields, length: bytes.len() };
-        self.with_rights(ask, |request| self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop))
+        self.with_credentials(ask, |request| self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop))
     }
 
     pub(super) fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {
@@ -79,18 +80,18 @@ impl Azure {
         let mut query = vec![("comp", "list"), ("maxresults", &most), ("prefix", prefix), ("restype", "container")];
         query.extend(token.map(|token| ("marker", token)));
         let ask = Ask { verb: "GET", key: None, query, fields: Vec::new(), length: 0 };
-        self.with_rights(ask, |request| page(&self.http.text(request.body(()), STORE_PAGE_BYTES)?))
+        self.with_credentials(ask, |request| page(&self.http.text(request.body(()), STORE_PAGE_BYTES)?))
     }
 
     pub(super) fn read(&self, object: &Object, range: &Range<u64>) -> Result<Content, Failure> {
         let mut fields = vec![("x-ms-range", format!("bytes={}-{}", range.start, range.end - 1))];
         fields.extend(object.version.clone().map(|version| ("if-match", version)));
         let ask = Ask { verb: "GET", key: Some(&object.key), query: Vec::new(), fields, length: 0 };
-        self.with_rights(ask, |request| Content::of(self.http.send(request.body(()))?, object, range, "etag"))
+        self.with_credentials(ask, |request| Content::of(self.http.send(request.body(()))?, object, range, "etag"))
     }
 
-    /// Does it with a request that may; a token that was refused is not used again.
-    fn with_rights<T>(
+    /// Acts with a request that has credentials; a token that was refused is not used again.
+    fn with_credentials<T>(
         &self,
         mut ask: Ask<'_>,
         act: impl FnOnce(request::Builder) -> Result<T, Failure>,
@@ -100,10 +101,10 @@ impl Azure {
         ask.fields.push(("x-ms-version", VERSION.to_owned()));
         let key = ask.key.map(|key| format!("/{}", encode_path(key))).unwrap_or_default();
         let url = format!("{}/{}{key}", self.service, self.container);
-        if let Some(field) = self.rights.field(&self.http, &url, &ask, now)? {
-            ask.fields.push(("authorization", field));
-        }
-        let signature = self.rights.signature();
+        let field = self.credentials.field(&url, &ask, now)?;
+        let signature = self.credentials.signature();
+        let is_anonymous = field.is_none() && signature.is_empty();
+        ask.fields.extend(field.map(|field| ("authorization", field)));
         let parts: Vec<String> =
             [query(&ask.query), signature.to_owned()].into_iter().filter(|part| !part.is_empty()).collect();
         let mut request = Request::builder().method(ask.verb).uri(format!("{url}?{}", parts.join("&")));
@@ -111,8 +112,8 @@ impl Azure {
             request = request.header(name, value);
         }
         act(request).map_err(|failure| match (failure.kind, failure.status.map(|status| status.as_u16())) {
-            (_, Some(401)) if self.rights.forget() => Failure { kind: Kind::Transient { after: None }, ..failure },
-            (Kind::Refused, _) if self.rights.are_nobodys() => failure.and("no Azure credentials are set"),
+            (_, Some(401)) if self.credentials.forget() => Failure { kind: Kind::Transient { after: None }, ..failure },
+            (Kind::Refused, _) if is_anonymous => failure.and("no Azure credentials were found"),
             _ => failure,
         })
     }

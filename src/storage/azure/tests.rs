@@ -7,7 +7,7 @@ fn service_of(url: &str, variables: &[(&str, &str)]) -> Result<String, String> {
     let address = Address::parse(url)?;
     let super::super::address::Service::Azure { host, sas } = &address.service else { panic!("{url}") };
     let store = Azure::open(&address, host.as_deref(), sas.as_deref(), Environment(&read))?;
-    Ok(format!("{} {:?}", store.service, store.rights))
+    Ok(format!("{} {:?}", store.service, store.credentials))
 }
 
 #[test]
@@ -16,8 +16,8 @@ fn the_account_is_the_urls_or_the_environments() {
     let emulator = ("AZURE_SERVICE_URL", "http://127.0.0.1:10000/devstoreaccount1/");
     let key = ("AZURE_STORAGE_ACCESS_KEY", "c2VjcmV0");
     for (url, variables, service) in [
-        ("abfs://c@acc.dfs.core.windows.net/p", &[name][..], "https://acc.blob.core.windows.net Nobody"),
-        ("abfs://c/p", &[name], "https://env.blob.core.windows.net Nobody"),
+        ("abfs://c@acc.dfs.core.windows.net/p", &[name][..], "https://acc.blob.core.windows.net Managed"),
+        ("abfs://c/p", &[name], "https://env.blob.core.windows.net Managed"),
         ("abfs://c/p", &[name, emulator, key], "http://127.0.0.1:10000/devstoreaccount1 Key"),
         ("https://acc.blob.core.windows.net/c?sig=s", &[emulator], "http://127.0.0.1:10000/devstoreaccount1 Signature"),
     ] {

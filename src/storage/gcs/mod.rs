@@ -3,8 +3,7 @@
 //! Not here: resumable uploads (what the agent stores is small), and checking the sums of what was read, which takes all
 //! of an object and not one range.
 
-mod jwt;
-mod rights;
+mod credentials;
 
 use std::ops::Range;
 use std::time::SystemTime;
@@ -14,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use ureq::http::{Request, request};
 
-use self::rights::Rights;
+use self::credentials::Provider;
 use super::content::Content;
 use super::environment::Environment;
 use super::failure::{Failure, Kind};
@@ -32,27 +31,28 @@ pub(super) struct Gcs {
     /// Of the service, without a slash at its end.
     service: String,
     bucket: String,
-    rights: Rights,
+    credentials: Provider,
 }
 
 impl Gcs {
     pub(super) fn open(bucket: &str, env: Environment<'_>) -> Result<Self, String> {
         let emulator = emulator(env)?;
-        let rights = match emulator {
-            Some(_) => Rights::Nobody,
-            None => Rights::open(env)?,
+        let proxies = Proxies::read(env.0);
+        let credentials = match emulator {
+            Some(_) => Provider::Anonymous,
+            None => Provider::open(env, &proxies)?,
         };
         // As gcloud has it: the door of a private network.
         let endpoint = env.url("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE")?;
         let service = emulator.or(endpoint).unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
-        let http = Http::new(&Roots::System, &[&service, rights.address()], &Proxies::read(env.0))?;
-        Ok(Self { http, service, bucket: bucket.to_owned(), rights })
+        let http = Http::new(&Roots::System, &[&service], &proxies)?;
+        Ok(Self { http, service, bucket: bucket.to_owned(), credentials })
     }
 
     pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
         let query = query(&[("uploadType", "media"), ("name", key)]);
         let request = Request::post(format!("{}/upload/storage/v1/b/{}/o?{query}", self.service, encode(&self.bucket)));
-        self.with_rights(request.header("content-type", content_type), |request| {
+        self.with_token(request.header("content-type", content_type), |request| {
             self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop)
         })
     }
@@ -62,7 +62,7 @@ impl Gcs {
         let mut pairs = vec![("prefix", prefix), ("maxResults", &most), ("fields", FIELDS)];
         pairs.extend(token.map(|token| ("pageToken", token)));
         let request = Request::get(format!("{}?{}", self.objects(), query(&pairs)));
-        self.with_rights(request, |request| page(&self.http.text(request.body(()), STORE_PAGE_BYTES)?))
+        self.with_token(request, |request| page(&self.http.text(request.body(()), STORE_PAGE_BYTES)?))
     }
 
     pub(super) fn read(&self, object: &Object, range: &Range<u64>) -> Result<Content, Failure> {
@@ -73,7 +73,7 @@ impl Gcs {
             // An object that is stored with gzip comes as it is stored, and not unpacked on its way: sizes, ranges and
             // sums are of that.
             .header("accept-encoding", "gzip");
-        self.with_rights(request, |request| {
+        self.with_token(request, |request| {
             Content::of(self.http.send(request.body(()))?, object, range, "x-goog-generation")
         })
     }
@@ -82,13 +82,13 @@ impl Gcs {
         format!("{}/storage/v1/b/{}/o", self.service, encode(&self.bucket))
     }
 
-    /// Does it with a request that may; a token that was refused is not used again.
-    fn with_rights<T>(
+    /// Acts with a request that has a token; a token that was refused is not used again.
+    fn with_token<T>(
         &self,
         request: request::Builder,
         act: impl FnOnce(request::Builder) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let token = self.rights.token(&self.http, SystemTime::now())?;
+        let token = self.credentials.token(SystemTime::now())?;
         let request = match &token {
             Some(token) => request.header("authorization", format!("Bearer {token}")),
             None => request,
@@ -100,7 +100,7 @@ impl Gcs {
             };
             // A metadata server that was not there yet may be now.
             match failure.status.map(|status| status.as_u16()) {
-                Some(401) if self.rights.forget() => Failure { kind: Kind::Transient { after: None }, ..failure },
+                Some(401) if self.credentials.forget() => Failure { kind: Kind::Transient { after: None }, ..failure },
                 _ => failure,
             }
         })
@@ -166,16 +166,16 @@ mod tests {
         let read =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let store = Gcs::open("b", Environment(&read))?;
-        Ok(format!("{} {:?}", store.service, store.rights))
+        Ok(format!("{} {:?}", store.service, store.credentials))
     }
 
     #[test]
-    fn an_emulator_is_asked_without_rights() {
+    fn an_emulator_is_asked_without_credentials() {
         for text in ["http://127.0.0.1:4443/", "127.0.0.1:4443"] {
             let variables = [("STORAGE_EMULATOR_HOST", text), ("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere.json")];
-            assert_eq!(open(&variables).as_deref(), Ok("http://127.0.0.1:4443 Nobody"));
+            assert_eq!(open(&variables).as_deref(), Ok("http://127.0.0.1:4443 Anonymous"));
         }
-        assert_eq!(open(&[]).as_deref(), Ok("https://storage.googleapis.com Machine"));
+        assert_eq!(open(&[]).as_deref(), Ok("https://storage.googleapis.com Metadata"));
         let error = open(&[("STORAGE_EMULATOR_HOST", "ftp://h")]).unwrap_err();
         assert!(error.starts_with("STORAGE_EMULATOR_HOST is not a URL"), "{error}");
     }

@@ -6,7 +6,7 @@
 //! Not here: uploads in parts (what the agent stores is small), and following a bucket to its region, which a failure
 //! names when it is another.
 
-mod keys;
+mod credentials;
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 use ureq::http::Request;
 
-use self::keys::Keys;
+use self::credentials::{Profile, Provider, Surroundings};
 use super::content::Content;
 use super::environment::Environment;
 use super::failure::{Failure, Kind};
@@ -31,14 +31,15 @@ use crate::ops::tls::Roots;
 pub(super) struct S3 {
     http: Http,
     bucket: Bucket,
-    keys: Keys,
+    credentials: Provider,
 }
 
 impl S3 {
     pub(super) fn open(name: &str, env: Environment<'_>) -> Result<Self, String> {
-        let region = region(env);
+        let proxies = Proxies::read(env.0);
+        let profile = Profile::of(env);
+        let region = region(&profile, env);
         let place = place(name, &region, env)?;
-        let keys = Keys::open(&region, env)?;
         let roots = match (env.switch("S3_VERIFY_SSL")?, env.text("AWS_CA_BUNDLE")) {
             (Some(false), _) => {
                 log::warn!("S3_VERIFY_SSL: whoever answers for {} gets what is stored there", place.endpoint);
@@ -47,20 +48,20 @@ impl S3 {
             (_, Some(file)) => Roots::File(file.into()),
             (_, None) => Roots::System,
         };
-        let http =
-            Http::new(&roots, &[&place.endpoint, keys.address()], &Proxies::read(env.0)).map_err(
-                |error| match roots {
-                    Roots::File(_) => format!("AWS_CA_BUNDLE: {error}"),
-                    _ => error,
-                },
-            )?;
+        let of_bundle = |error: String| match roots {
+            Roots::File(_) => format!("AWS_CA_BUNDLE: {error}"),
+            _ => error,
+        };
+        let http = Http::new(&roots, &[&place.endpoint], &proxies).map_err(of_bundle)?;
+        let with = Surroundings { region: &region, roots: &roots, proxies: &proxies, env };
+        let credentials = Provider::open(profile, &with)?;
         let endpoint = place.endpoint.parse().map_err(|_| wrong_endpoint())?;
         let bucket = Bucket::new(endpoint, place.style, name.to_owned(), region).map_err(|_| {
             format!(
                 "the bucket {name:?} can't be part of a host's name; S3_USER_VIRTUAL_BUCKET=false puts it in the path"
             )
         })?;
-        Ok(Self { http, bucket, keys })
+        Ok(Self { http, bucket, credentials })
     }
 
     pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
@@ -96,15 +97,15 @@ impl S3 {
         })
     }
 
-    /// Does it with keys that are good; those that were refused for their age are not used again.
+    /// Acts with valid keys; keys that were refused for their age are not used again.
     fn with_keys<T>(&self, act: impl FnOnce(Option<&Credentials>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let keys = self.keys.current(&self.http)?;
+        let keys = self.credentials.current()?;
         act(keys.as_ref()).map_err(|failure| {
-            if failure.reason.contains("ExpiredToken") && self.keys.forget() {
+            if failure.reason.contains("ExpiredToken") && self.credentials.forget() {
                 return Failure { kind: Kind::Transient { after: None }, ..failure };
             }
             match (failure.kind, &keys) {
-                (Kind::Refused, None) => failure.and("no AWS credentials are set"),
+                (Kind::Refused, None) => failure.and("no AWS credentials were found"),
                 _ => failure,
             }
         })
@@ -123,9 +124,10 @@ fn page(document: &str) -> Result<Page, Failure> {
 }
 
 /// `AWS_DEFAULT_REGION` is what KServe's secret sets, and so the bucket's; `AWS_REGION` is also set by EKS, to the
-/// cluster's.
-fn region(env: Environment<'_>) -> String {
-    env.text("AWS_DEFAULT_REGION").or_else(|| env.text("AWS_REGION")).unwrap_or_else(|| "us-east-1".to_owned())
+/// cluster's. The profile's comes last.
+fn region(profile: &Profile, env: Environment<'_>) -> String {
+    let given = env.text("AWS_DEFAULT_REGION").or_else(|| env.text("AWS_REGION"));
+    given.or_else(|| profile.region()).unwrap_or_else(|| "us-east-1".to_owned())
 }
 
 /// Where requests go.

@@ -1,5 +1,5 @@
-//! The key of a Google service account, and what is signed with it: a statement of who we are (a JSON Web Token, RFC 7519,
-//! signed as RFC 7515 has it with RS256).
+//! Tokens for the key of a Google service account: it signs an assertion of who we are (a JSON Web Token, RFC 7519, signed
+//! as RFC 7515 has it with RS256), for which the token service gives a token (RFC 7523).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -15,12 +15,14 @@ use serde_json::json;
 use url::Url;
 
 use crate::storage::failure::Failure;
+use crate::storage::http::{Http, query};
+use crate::storage::token::{Fetched, parse};
 
 /// The key of an account.
 pub(super) struct ServiceKey {
     account: String,
     id: String,
-    /// Of whoever gives tokens for a statement.
+    /// The URL of the token service.
     token_uri: String,
     key: RsaKeyPair,
 }
@@ -28,8 +30,6 @@ pub(super) struct ServiceKey {
 /// What there is of it in the file.
 #[derive(Deserialize)]
 struct File {
-    #[serde(rename = "type")]
-    kind: String,
     #[serde(default)]
     client_email: String,
     #[serde(default)]
@@ -41,12 +41,9 @@ struct File {
 }
 
 impl ServiceKey {
-    /// Reads the file that Google gives out. The error quotes none of it but its type.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(text).map_err(|_| "not the JSON of a key".to_owned())?;
-        if file.kind != "service_account" {
-            return Err(format!("a {:?}, of all credentials only a service_account is allowed", file.kind));
-        }
+    /// Reads the file that Google gives out. The error quotes none of it.
+    pub(super) fn parse(file: &serde_json::Value) -> Result<Self, String> {
+        let file = File::deserialize(file).map_err(|_| "not the JSON of a key".to_owned())?;
         let pem = PrivatePkcs8KeyDer::from_pem_slice(file.private_key.as_bytes());
         let pem = pem.map_err(|_| "its private_key is not a PKCS#8 key in PEM form".to_owned())?;
         let key = RsaKeyPair::from_pkcs8(pem.secret_pkcs8_der())
@@ -62,8 +59,16 @@ impl ServiceKey {
         &self.token_uri
     }
 
+    /// Asks for a token.
+    pub(super) fn fetch(&self, http: &Http, scope: &str, now: SystemTime) -> Fetched<String> {
+        let assertion = self.assertion(scope, now)?;
+        let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+        let form = query(&[("grant_type", grant), ("assertion", &assertion)]);
+        parse(&http.form(&self.token_uri, form)?, now)
+    }
+
     /// That we are this account and want a token for `scope`; good for an hour, the longest that Google takes.
-    pub(super) fn statement(&self, scope: &str, now: SystemTime) -> Result<String, Failure> {
+    fn assertion(&self, scope: &str, now: SystemTime) -> Result<String, Failure> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let until = now + Duration::from_secs(3600);
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.id });
@@ -129,7 +134,7 @@ ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp/gh6A56
 -----END PRIVATE KEY-----
 ";
 
-    fn file(changes: &[(&str, &str)]) -> String {
+    fn file(changes: &[(&str, &str)]) -> serde_json::Value {
         let mut file = json!({
             "type": "service_account",
             "client_email": "a@p.iam.gserviceaccount.com",
@@ -141,7 +146,7 @@ ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp/gh6A56
         for (name, text) in changes {
             file[*name] = json!(text);
         }
-        file.to_string()
+        file
     }
 
     #[test]
@@ -158,10 +163,10 @@ ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp/gh6A56
     }
 
     #[test]
-    fn a_statement_says_who_for_what_to_whom_and_until_when() {
+    fn an_assertion_says_who_for_what_to_whom_and_until_when() {
         let key = ServiceKey::parse(&file(&[])).unwrap();
-        let statement = key.statement("s", SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
-        let parts: Vec<&str> = statement.split('.').collect();
+        let assertion = key.assertion("s", SystemTime::UNIX_EPOCH + Duration::from_secs(1000)).unwrap();
+        let parts: Vec<&str> = assertion.split('.').collect();
         let read = |part: &str| -> serde_json::Value {
             serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
         };
@@ -175,16 +180,15 @@ ydy5cY7YIBi87w93IKLEdfnbJtoOPLUW0ITrJReOgo1cq9SbsxYawBgfp/gh6A56
 
     #[test]
     fn a_file_that_is_no_key_is_an_error_that_does_not_quote_it() {
-        for (text, part) in [
-            ("secret".to_owned(), "JSON"),
-            ("{}".to_owned(), "JSON"),
-            (file(&[("type", "authorized_user")]), "a \"authorized_user\", of all"),
+        for (file, part) in [
+            (json!("secret"), "JSON"),
+            (json!({ "private_key": 1 }), "JSON"),
             (file(&[("private_key", "secret")]), "private_key"),
             (file(&[("private_key", &KEY.replacen("MII", "MIX", 1))]), "private_key"),
             (file(&[("client_email", "")]), "client_email"),
             (file(&[("token_uri", "secret")]), "token_uri"),
         ] {
-            let error = ServiceKey::parse(&text).unwrap_err();
+            let error = ServiceKey::parse(&file).unwrap_err();
             assert!(error.contains(part) && !error.contains("secret"), "{error}");
         }
         let key = ServiceKey::parse(&file(&[])).unwrap();
