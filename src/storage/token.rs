@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use crate::config::{
     STORE_TOKEN_BACKOFF, STORE_TOKEN_BACKOFF_MAX, STORE_TOKEN_BACKOFF_MAX_WITHOUT, STORE_TOKEN_LIFE_MAX,
     STORE_TOKEN_RESERVE,
@@ -146,6 +146,12 @@ impl<T: Clone> Shared<T> {
         state.is_fetching = false;
         match fetched {
             Ok((value, life)) => state.replace(value, life, now),
+            // Nothing was asked of the store: a trust that has not spread yet, or a secret that is about to be mounted,
+            // must not cost what the request is for.
+            Err(failure) if failure.kind == Kind::Refused => {
+                let failure = Failure { kind: Kind::Transient { after: None }, ..failure };
+                state.fail(failure, now, random::share());
+            }
             Err(failure) => state.fail(failure, now, random::share()),
         }
         let outcome = state.last();

@@ -97,11 +97,12 @@ impl S3 {
         })
     }
 
-    /// Acts with valid keys; keys that were refused for their age are not used again.
+    /// Acts with valid keys; keys that were refused for what they are are not used again.
     fn with_keys<T>(&self, act: impl FnOnce(Option<&Credentials>) -> Result<T, Failure>) -> Result<T, Failure> {
         let keys = self.credentials.current()?;
         act(keys.as_ref()).map_err(|failure| {
-            if failure.reason.contains("ExpiredToken") && self.credentials.forget() {
+            let is_of_keys = OUTDATED.iter().any(|code| failure.reason.contains(code));
+            if is_of_keys && self.credentials.forget() {
                 return Failure { kind: Kind::Transient { after: None }, ..failure };
             }
             match (failure.kind, &keys) {
@@ -111,6 +112,9 @@ impl S3 {
         })
     }
 }
+
+/// Codes of S3 for temporary keys that have ended, or that their service has replaced.
+const OUTDATED: [&str; 3] = ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"];
 
 /// A page of a listing.
 fn page(document: &str) -> Result<Page, Failure> {

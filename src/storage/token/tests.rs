@@ -129,6 +129,13 @@ fn callers_without_a_token_share_one_fetch_and_its_failure() {
 }
 
 #[test]
+fn a_refusal_of_the_token_service_is_worth_another_attempt() {
+    let service = service();
+    service.answers.send(Err(Failure::refused("AccessDenied"))).unwrap();
+    assert_eq!(service.at(0), Err(Failure::transient("AccessDenied")));
+}
+
+#[test]
 fn waits_after_failures_double_up_to_the_longest() {
     let mut state = State { token: None, is_fetching: false, failed: None };
     let waits = |state: &mut State<String>, count: usize| -> VecDeque<u64> {
