@@ -26,6 +26,17 @@ pub(crate) enum Roots {
     Unverified,
 }
 
+impl Roots {
+    /// The files whose change makes other roots. A system's own are part of the image and don't change.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::System => std::env::var_os("SSL_CERT_FILE").map(PathBuf::from).into_iter().collect(),
+            Self::File(path) => vec![path.clone()],
+            Self::Unverified => Vec::new(),
+        }
+    }
+}
+
 /// TLS with these roots, for ureq. The error says where there are none: only who will use TLS should ask, since an image
 /// without authorities is no fault before.
 pub(crate) fn tls(roots: &Roots) -> Result<TlsConfig, String> {
@@ -121,12 +132,12 @@ impl ServerCertVerifier for AnyServer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs;
 
     /// Self-signed, made with `openssl req -x509 -newkey ed25519 -nodes -days 36500 -subj "/CN=test root"`.
-    const CERTIFICATE: &str = "\
+    pub(crate) const CERTIFICATE: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIBPjCB8aADAgECAhRwLEzdxa6VbO4RdrvUEp6nErDbrDAFBgMrZXAwFDESMBAG
 A1UEAwwJdGVzdCByb290MCAXDTI2MTEyNTE0MjE1M1oYDzIxMjYxMTAxMTQyMTUz

@@ -22,6 +22,7 @@ use ureq::{Agent, AsSendBody, Body};
 use super::absolute::{AbsoluteForm, through};
 use super::failure::Failure;
 use super::pace::Paced;
+use super::watched::Watched;
 use crate::config::{
     METADATA_CONNECT_TIMEOUT, METADATA_STALL_TIMEOUT, STORE_ANSWER_BYTES, STORE_CONNECT_TIMEOUT,
     STORE_IDLE_CONNECTIONS, STORE_IDLE_TIMEOUT, STORE_PACE_TIME, STORE_STALL_TIMEOUT,
@@ -33,13 +34,20 @@ use crate::ops::tls::{self, Roots};
 /// A client with its connections.
 #[derive(Debug)]
 pub(crate) struct Http {
-    agent: Agent,
-    /// For `https` URLs that have a proxy.
-    tunnel: Option<Agent>,
+    /// Made anew when a file of certificates changes.
+    agents: Watched<Agents>,
     proxies: Proxies,
 }
 
+#[derive(Debug)]
+struct Agents {
+    direct: Agent,
+    /// For `https` URLs that have a proxy.
+    tunnel: Option<Agent>,
+}
+
 /// Times that a client keeps.
+#[derive(Clone, Copy)]
 struct Limits {
     connect: Duration,
     /// In which one more byte must move.
@@ -64,10 +72,15 @@ impl Http {
     fn with_limits(limits: &Limits, roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
         let is_secure = addresses.iter().any(|address| address.starts_with("https:"));
         let uses_tls = is_secure || proxies.use_tls();
-        let tls = if uses_tls { tls::tls(roots)? } else { TlsConfig::builder().build() };
         let through = proxies.for_https().filter(|_| is_secure).map(Proxy::tunnel).transpose()?;
-        let tunnel = through.map(|proxy| agent(limits, tls.clone(), Some(proxy)));
-        Ok(Self { agent: agent(limits, tls, None), tunnel, proxies: proxies.clone() })
+        let files = if uses_tls { roots.files() } else { Vec::new() };
+        let (limits, roots) = (*limits, roots.clone());
+        let agents = move || {
+            let tls = if uses_tls { tls::tls(&roots)? } else { TlsConfig::builder().build() };
+            let tunnel = through.clone().map(|proxy| agent(&limits, tls.clone(), Some(proxy)));
+            Ok(Agents { direct: agent(&limits, tls, None), tunnel })
+        };
+        Ok(Self { agents: Watched::open(files, agents)?, proxies: proxies.clone() })
     }
 
     /// Sends a request; an answer that is not a success is a failure.
@@ -88,10 +101,11 @@ impl Http {
         let scheme = uri.scheme_str().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         let proxy = self.proxies.for_url(scheme, uri.host().unwrap_or_default(), port).map_err(Failure::refused)?;
-        let result = match (proxy, &self.tunnel) {
-            (None, _) => self.agent.run(request),
+        let agents = self.agents.current();
+        let result = match (proxy, &agents.tunnel) {
+            (None, _) => agents.direct.run(request),
             (Some(_), Some(tunnel)) if scheme == "https" => tunnel.run(request),
-            (Some(proxy), _) => self.agent.run(through(request, proxy)?),
+            (Some(proxy), _) => agents.direct.run(through(request, proxy)?),
         };
         result.map_err(|error| Failure::of_transport(&error))
     }
@@ -189,9 +203,11 @@ pub(super) fn query(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::tls::tests::CERTIFICATE;
     use crate::storage::failure::Kind;
     use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
 
     /// What comes of the body of a request, to whose connection `serve` may do anything.
     fn ask(serve: impl FnOnce(&mut TcpStream) + Send + 'static) -> Result<String, Failure> {
@@ -300,5 +316,19 @@ mod tests {
         let http = |addresses: &[&str]| Http::new(&nowhere, addresses, &Proxies::default());
         assert!(http(&["http://h"]).is_ok());
         assert!(http(&["http://h", "https://h"]).unwrap_err().starts_with("/nowhere.pem: "));
+    }
+
+    #[test]
+    fn a_file_of_certificates_that_changes_is_read_again() {
+        let file = std::env::temp_dir().join(format!("kserve-agent-bundle-{}", std::process::id()));
+        std::fs::write(&file, CERTIFICATE).unwrap();
+        let http = Http::new(&Roots::File(file.clone()), &["https://h"], &Proxies::default()).unwrap();
+        let first = http.agents.current();
+        assert!(Arc::ptr_eq(&first, &http.agents.current()), "connections are kept");
+        std::fs::write(&file, "being written").unwrap();
+        assert!(Arc::ptr_eq(&first, &http.agents.current()));
+        std::fs::write(&file, format!("{CERTIFICATE}{CERTIFICATE}")).unwrap();
+        assert!(!Arc::ptr_eq(&first, &http.agents.current()));
+        std::fs::remove_file(&file).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! A credential file, read again when it changes (SPEC M11): a rotated key is used by the next request.
+//! A file of credentials or certificates, read again when it changes (SPEC M11, L7): a rotated key is used by the next
+//! request.
 //!
 //! A change is another inode, size or time of modification, behind whatever symbolic links lead to the file: Kubernetes
 //! swaps a link of the folder, an editor replaces the file, a shell rewrites it in place.
