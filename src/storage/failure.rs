@@ -96,6 +96,8 @@ impl Failure {
             }
             Error::Timeout(_) => Self::transient(format!("stalled for {} s", seconds(STORE_STALL_TIMEOUT))),
             Error::HostNotFound => Self::transient("the host's name is not known"),
+            // By the resolver, which says what.
+            Error::Io(error) if error.kind() == io::ErrorKind::Unsupported => Self::refused(error.to_string()),
             Error::Io(error) => Self::of_io(error),
             Error::Rustls(error) => Self::transient(format!("TLS: {error}")),
             Error::ConnectionFailed => Self::transient("no connection"),

@@ -15,12 +15,12 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Request, Response};
 use ureq::tls::TlsConfig;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, RustlsConnector, TcpConnector};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::absolute::{AbsoluteForm, through};
 use super::failure::Failure;
+use super::far::Addresses;
 use super::pace::Paced;
 use super::watched::Watched;
 use crate::config::{
@@ -54,18 +54,27 @@ struct Limits {
     stall: Duration,
     /// Of waiting in which many bytes must come.
     pace: Duration,
+    /// Link-local addresses are connected to.
+    is_open: bool,
 }
+
+const OF_STORES: Limits =
+    Limits { connect: STORE_CONNECT_TIMEOUT, stall: STORE_STALL_TIMEOUT, pace: STORE_PACE_TIME, is_open: true };
 
 impl Http {
     /// A client for these addresses; roots are needed only if one of them uses TLS.
     pub(crate) fn new(roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
-        let limits = Limits { connect: STORE_CONNECT_TIMEOUT, stall: STORE_STALL_TIMEOUT, pace: STORE_PACE_TIME };
-        Self::with_limits(&limits, roots, addresses, proxies)
+        Self::with_limits(&OF_STORES, roots, addresses, proxies)
+    }
+
+    /// The same for addresses that whoever lists models has chosen, which are never link-local ones.
+    pub(crate) fn of_models(roots: &Roots, addresses: &[&str], proxies: &Proxies) -> Result<Self, String> {
+        Self::with_limits(&Limits { is_open: false, ..OF_STORES }, roots, addresses, proxies)
     }
 
     /// A client for a metadata server, which is near or not there at all, and never behind a proxy.
     pub(super) fn of_metadata() -> Result<Self, String> {
-        let limits = Limits { connect: METADATA_CONNECT_TIMEOUT, stall: METADATA_STALL_TIMEOUT, pace: STORE_PACE_TIME };
+        let limits = Limits { connect: METADATA_CONNECT_TIMEOUT, stall: METADATA_STALL_TIMEOUT, ..OF_STORES };
         Self::with_limits(&limits, &Roots::System, &[], &Proxies::default())
     }
 
@@ -167,7 +176,7 @@ fn agent(limits: &Limits, tls: TlsConfig, proxy: Option<ureq::Proxy>) -> Agent {
             .chain(Paced { time: limits.pace })
             .chain(RustlsConnector::default())
             .chain(AbsoluteForm);
-    Agent::with_parts(config, connector, DefaultResolver::default())
+    Agent::with_parts(config, connector, Addresses::new(limits.is_open))
 }
 
 /// Keys and names are percent-encoded, so what is left is a field's value from the environment or a request.
@@ -229,6 +238,7 @@ mod tests {
             connect: STORE_CONNECT_TIMEOUT,
             stall: Duration::from_millis(100),
             pace: Duration::from_millis(300),
+            is_open: true,
         };
         let http = Http::with_limits(&limits, &Roots::System, &[], &Proxies::default()).unwrap();
         let answer = http.text(Request::get(address).body(()), 1000);

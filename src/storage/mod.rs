@@ -13,6 +13,7 @@ mod azure;
 mod content;
 mod environment;
 mod failure;
+mod far;
 mod gcs;
 mod http;
 mod listing;

@@ -9,7 +9,7 @@ from itertools import repeat
 import pytest
 from conftest import Puller
 from server import Files, served
-from support import volume_of
+from support import Handler, serving, volume_of
 
 SIZE = 3 * 1024 * 1024 + 17
 CONTENT = random.Random(1).randbytes(SIZE)
@@ -265,3 +265,19 @@ def test_a_body_without_an_end_leaves_the_volume_to_others(tmp_path, http_server
         endless.give = lambda self, content: self.give_without_length([b"short"])
         puller.ok(uri)
         assert puller.files() == {"m": b"short"}
+
+
+def test_link_local_addresses_are_no_source(puller):
+    """The metadata servers of clouds are there; nothing is sent to them, neither by a URL nor by a redirect."""
+    for host in ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"]:
+        assert puller.refused(f"http://{host}/model.bin").endswith("a link-local address is no source of models")
+
+    class Elsewhere(Handler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    with serving(Elsewhere) as port:
+        assert "a link-local address is no source of models" in puller.refused(f"http://127.0.0.1:{port}/model.bin")

@@ -24,8 +24,8 @@ pub(in crate::puller) struct Client {
 
 impl Client {
     pub(in crate::puller) fn new(proxies: &Proxies) -> Result<Self, Failure> {
-        let plain = Http::new(&Roots::System, &[], proxies).map_err(Failure::refused)?;
-        Ok(Self { plain, tls: Http::new(&Roots::System, &["https:"], proxies) })
+        let plain = Http::of_models(&Roots::System, &[], proxies).map_err(Failure::refused)?;
+        Ok(Self { plain, tls: Http::of_models(&Roots::System, &["https:"], proxies) })
     }
 
     /// Asks for a URL and for those that answers lead to. `secret` fields are sent to its own host alone.
