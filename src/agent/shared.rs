@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use crate::batcher::{self, Batcher};
-use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config, LogMode, LoggerConfig, WhenFull, log_spool_bytes};
+use crate::config::{BATCH_BODY_BYTES, BatchPolicy, Config, LogMode, LoggerConfig, WhenFull};
 use crate::logger::Logger;
 use crate::ops::metrics::family::Source;
 use crate::ops::metrics::process::Process;
@@ -111,8 +111,9 @@ fn logger_json(config: &LoggerConfig, logger: &Logger) -> Json {
             WhenFull::Block => "block",
         },
         "sample": config.sample,
+        "retry_for_seconds": config.retry_for.map(|most| most.as_secs_f64()),
         "spool_dir": config.spool_dir,
-        "spool_limit_bytes": config.spool_dir.as_ref().map(|_| log_spool_bytes(config.queue_bytes.get())),
+        "spool_limit_bytes": config.spool_dir.as_ref().map(|_| config.spool_bytes),
         "all_responses": config.all_responses,
     })
 }

@@ -11,7 +11,7 @@ use crate::config::{
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
-const TABLE: [(&str, &str); 49] = [
+const TABLE: [(&str, &str); 52] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("enable-batcher", "false"),
@@ -46,6 +46,9 @@ const TABLE: [(&str, &str); 49] = [
     ("admin-port", "9090"),
     ("log-all-responses", "false"),
     ("log-client-timeout", "10s"),
+    ("log-retry-for", ""),
+    ("log-headers-file", ""),
+    ("log-spool-bytes", "1073741824"),
     ("log-queue-bytes", "67108864"),
     ("log-when-full", "drop"),
     ("log-spool-dir", ""),
@@ -192,9 +195,12 @@ fn what_is_turned_on_has_the_defaults_of_the_table() {
         tls_skip_verify: false,
         all_responses: false,
         client_timeout: Duration::from_secs(10),
+        retry_for: Some(Duration::from_secs(300)),
+        headers_file: None,
         queue_bytes: count(64 << 20),
         when_full: WhenFull::Drop,
         spool_dir: None,
+        spool_bytes: 1 << 30,
         sample: 1.0,
     };
     assert_eq!(config.logger, Some(logger));

@@ -224,9 +224,15 @@ pub(super) struct LoggerFlags {
     /// also log responses whose status is not 200
     #[argh(switch)]
     pub(super) log_all_responses: bool,
-    /// limit of one delivery attempt
+    /// limit of one delivery attempt, name lookup included
     #[argh(option)]
     pub(super) log_client_timeout: String,
+    /// how long an event is retried; 0: for ever; default: 5m, for ever with --log-spool-dir
+    #[argh(option)]
+    pub(super) log_retry_for: String,
+    /// file of "Name: value" lines sent to the sink (a mounted Secret), read again when it changes
+    #[argh(option)]
+    pub(super) log_headers_file: String,
     /// bytes of events that may wait for delivery
     #[argh(option)]
     pub(super) log_queue_bytes: String,
@@ -236,6 +242,9 @@ pub(super) struct LoggerFlags {
     /// folder for an on-disk queue that survives a restart; empty: memory only
     #[argh(option)]
     pub(super) log_spool_dir: String,
+    /// bytes that the spool folder may hold
+    #[argh(option)]
+    pub(super) log_spool_bytes: String,
     /// share of requests logged, over 0 and up to 1
     #[argh(option)]
     pub(super) log_sample: String,
@@ -313,7 +322,7 @@ pub(super) struct OperationsFlags {
 }
 
 /// Defaults that are not empty; argh has no way to show them, so `--help` and the values come from here.
-const DEFAULTS: [(&str, &str); 35] = [
+const DEFAULTS: [(&str, &str); 36] = [
     ("port", "9081"),
     ("component-port", "8080"),
     ("threads", "0"),
@@ -333,6 +342,7 @@ const DEFAULTS: [(&str, &str); 35] = [
     ("log-client-timeout", "10s"),
     ("log-queue-bytes", "67108864"),
     ("log-when-full", "drop"),
+    ("log-spool-bytes", "1073741824"),
     ("log-sample", "1.0"),
     ("log-store-format", "json"),
     ("log-marshaller-url", "http://localhost:9083/marshal"),

@@ -10,12 +10,13 @@ use super::url::{self, SinkUrl};
 use super::value::{self, count, word};
 use super::{csv, duration};
 use crate::config::{
-    COUNT_MAX, LOG_CA_CERT_DIR, LOG_QUEUE_BYTES_MAX, LOG_WORKERS_MAX, LogMode, LoggerConfig, StoreConfig, StoreFormat,
-    WhenFull,
+    COUNT_MAX, LOG_CA_CERT_DIR, LOG_QUEUE_BYTES_MAX, LOG_RETRY_FOR, LOG_SPOOL_BYTES_MAX, LOG_WORKERS_MAX, LogMode,
+    LoggerConfig, StoreConfig, StoreFormat, WhenFull,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The logger, or `Some(None)` when it is off.
 pub(super) fn logger(
@@ -33,8 +34,12 @@ pub(super) fn logger(
     let metadata_headers = headers(&flags.metadata_headers, report);
     let metadata_annotations = annotations(&flags.metadata_annotations, report);
     let client_timeout = report.usage("--log-client-timeout", &flags.log_client_timeout, duration::wait);
-    let bytes = count("bytes", LOG_QUEUE_BYTES_MAX);
-    let queue_bytes = report.usage("--log-queue-bytes", &flags.log_queue_bytes, bytes);
+    let spool_dir = named(&flags.log_spool_dir);
+    let retry_for = report.usage("--log-retry-for", &flags.log_retry_for, |text| retry_for(text, spool_dir.is_some()));
+    let queue_bytes =
+        report.usage("--log-queue-bytes", &flags.log_queue_bytes, count("bytes", LOG_QUEUE_BYTES_MAX));
+    let spool_bytes =
+        report.usage("--log-spool-bytes", &flags.log_spool_bytes, count("bytes", LOG_SPOOL_BYTES_MAX));
     let choices = [("drop", WhenFull::Drop), ("block", WhenFull::Block)];
     let when_full = report.usage("--log-when-full", &flags.log_when_full, word(&choices));
     let sample = report.usage("--log-sample", &flags.log_sample, value::share);
@@ -56,9 +61,12 @@ pub(super) fn logger(
         tls_skip_verify: flags.logger_tls_skip_verify,
         all_responses: flags.log_all_responses,
         client_timeout: client_timeout?,
+        retry_for: retry_for?,
+        headers_file: named(&flags.log_headers_file),
         queue_bytes: queue_bytes?,
         when_full: when_full?,
-        spool_dir: Some(&flags.log_spool_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from),
+        spool_dir,
+        spool_bytes: spool_bytes?.get() as u64,
         sample: sample?,
     };
     Some((!flags.log_url.is_empty()).then_some(config))
@@ -141,6 +149,20 @@ fn annotation(entry: &str) -> Result<(String, String), String> {
 fn entries(flag: &str, lists: &[String], report: &mut Report) -> Option<Vec<String>> {
     let split: Vec<_> = lists.iter().map(|list| report.usage(flag, list, csv::split)).collect();
     split.into_iter().collect::<Option<Vec<_>>>().map(|lists| lists.concat())
+}
+
+/// The file or folder of this flag, unless it is empty.
+fn named(text: &str) -> Option<PathBuf> {
+    Some(text).filter(|text| !text.is_empty()).map(PathBuf::from)
+}
+
+/// How long an event is retried; `None`: for ever. Without a value a queue on disk keeps events as long as it takes, and
+/// one in memory gives them up, so that what comes later finds room.
+fn retry_for(text: &str, has_spool: bool) -> Result<Option<Duration>, String> {
+    match text {
+        "" => Ok((!has_spool).then_some(LOG_RETRY_FOR)),
+        _ => duration::limit(text),
+    }
 }
 
 /// The default that the Go agent makes.

@@ -7,7 +7,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::event::{Receipt, Type};
-use super::retry::Verdict;
+use super::retry::{Attempts, Verdict};
+use super::spool::segment::EntryRef;
 
 /// A way to a destination.
 pub(super) trait Carrier {
@@ -21,7 +22,7 @@ pub(super) trait Carrier {
     fn limit(&self) -> Duration;
 
     /// How many may fly together.
-    fn window(&self) -> usize;
+    fn window(&mut self) -> usize;
 
     /// Sends them and says what became of each, in order. `limit`: the time that each has.
     ///
@@ -44,6 +45,19 @@ pub(super) trait Cargo {
 
     /// How many events it has of each type.
     fn counts(&self) -> [(Type, u64); 2];
+
+    /// What came of it before it was read from disk.
+    fn attempts(&self) -> Option<Attempts> {
+        None
+    }
+
+    /// Lets the payload go that has a copy on disk, and says where; or itself, if it has none.
+    fn into_entry(self) -> Result<EntryRef, Self>
+    where
+        Self: Sized,
+    {
+        Err(self)
+    }
 
     /// What is left of its events.
     fn receipts(self) -> impl Iterator<Item = Receipt>;

@@ -8,31 +8,32 @@
 //!
 //! A retry does not hold up the events behind it. When the sink can't be reached at all there is nothing to hold up: then
 //! the thread takes nothing from the queue until an event that found out gets through, so a dead sink costs one attempt
-//! per thread and wait, not one per event. One that is reached and fails whatever it is given is tried as seldom
-//! ([`super::health`]), with events that have not failed yet: those that have may be what it fails of.
+//! per wait, not one per event. One that is reached and fails whatever it is given is tried as seldom
+//! ([`super::breaker`]), with events that have not failed yet: those that have may be what it fails of.
 //!
 //! When the agent ends the retries are due at once, and what is left at the deadline is given up and counted.
 //!
 //! Not here: what an answer means and how long to wait ([`super::retry`]), and the way to the destination
 //! ([`super::carrier`]).
 
-use std::collections::BinaryHeap;
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::vec::IntoIter;
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use log::Level;
 
+use super::breaker::{Breaker, Permit, Tried};
 use super::carrier::{Cargo, Carrier, Cut, Landing};
+use super::ending::Ending;
 use super::event::{Receipt, header_safe};
-use super::health::{Health, Tried};
 use super::metrics::{CourierMetrics, Failed};
+use super::retries::{Parcel, Retries};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
-use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
+use super::spool::Parked;
+use crate::config::{LOG_FLIGHT_BYTES, LOG_PARK_AFTER, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -46,34 +47,23 @@ pub(crate) struct Courier<C: Carrier> {
     taken: IntoIter<C::Cargo>,
     ending: Ending,
     carrier: C,
-    retries: BinaryHeap<Retry<C::Cargo>>,
+    retries: Retries<C::Cargo>,
     /// The last flight did not reach the sink.
     is_down: bool,
-    health: Health,
-    metrics: Arc<CourierMetrics>,
-    notices: Arc<Notices>,
+    /// How many of the retries the breaker knows of, and how often it had closed when it was asked last.
+    told: (usize, u64),
+    shared: Shared,
 }
 
-/// How couriers learn that the agent ends.
-#[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    /// Closed when that begins.
-    pub(super) begins: Receiver<Infallible>,
-    /// When it must be over; set before it begins.
-    pub(super) ends_at: Arc<OnceLock<Instant>>,
-}
-
-/// An event, or a batch of them, on its way.
-struct Parcel<C> {
-    cargo: C,
-    /// `None`: it was not tried yet.
-    attempts: Option<Attempts>,
-}
-
-/// One that is sent again.
-struct Retry<C> {
-    due: Instant,
-    parcel: Parcel<C>,
+/// What the delivery threads have in common, and the counters of this one.
+pub(super) struct Shared {
+    pub(super) breaker: Arc<Breaker>,
+    /// How long an event is sent again; `None`: for ever.
+    pub(super) retry_for: Option<Duration>,
+    pub(super) metrics: Arc<CourierMetrics>,
+    pub(super) notices: Arc<Notices>,
+    /// Takes events that have failed and have a copy on disk.
+    pub(super) parking: Option<Sender<Parked>>,
 }
 
 /// What a courier does next.
@@ -90,7 +80,7 @@ impl<C: Carrier> Courier<C> {
         queue: Receiver<Vec<C::Cargo>>,
         ending: Ending,
         carrier: C,
-        (metrics, notices): (Arc<CourierMetrics>, Arc<Notices>),
+        shared: Shared,
     ) -> Self {
         let taken = Vec::new().into_iter();
         Self {
@@ -99,11 +89,10 @@ impl<C: Carrier> Courier<C> {
             taken,
             ending,
             carrier,
-            retries: BinaryHeap::new(),
+            retries: Retries::new(),
             is_down: false,
-            health: Health::default(),
-            metrics,
-            notices,
+            told: (0, 0),
+            shared,
         }
     }
 
@@ -126,29 +115,49 @@ impl<C: Carrier> Courier<C> {
         if self.ending.ends_at.get().is_some_and(|end| *end <= Instant::now()) {
             return Step::End;
         }
-        if self.health.is_ill() {
-            let now = Instant::now();
-            self.expire(now);
-            if let Some(until) = self.health.rests_until(now) {
+        let now = Instant::now();
+        let permit = self.permit(now);
+        match permit {
+            Permit::Closed => {}
+            Permit::Trial => self.expire(now),
+            Permit::Wait(until) => {
+                self.expire(now);
                 return self.wait(Some(until));
             }
         }
-        match self.take() {
+        match self.take(permit == Permit::Trial) {
             Some(parcel) => Step::Send(parcel),
-            None => self.wait(None),
+            None => {
+                if permit == Permit::Trial {
+                    self.shared.breaker.health().no_trial();
+                }
+                self.wait(None)
+            }
         }
     }
 
-    /// An event that can be sent now.
-    fn take(&mut self) -> Option<Parcel<C::Cargo>> {
-        if self.health.is_ill() { self.fresh().or_else(|| self.due()) } else { self.due().or_else(|| self.fresh()) }
+    /// Asks the breaker.
+    fn permit(&mut self, now: Instant) -> Permit {
+        let mut health = self.shared.breaker.health();
+        let permit = health.permit(now, self.carrier.limit());
+        let recoveries = std::mem::replace(&mut self.told.1, health.recoveries);
+        if recoveries != health.recoveries && std::mem::take(&mut self.is_down) {
+            drop(health);
+            // What has failed has failed because of that.
+            self.retries.hurry(now);
+        }
+        permit
+    }
+
+    /// An event that can be sent now. A trial is made with one that has not failed yet, if there is one: those that have
+    /// may be what the sink fails of.
+    fn take(&mut self, is_trial: bool) -> Option<Parcel<C::Cargo>> {
+        if is_trial { self.fresh().or_else(|| self.due()) } else { self.due().or_else(|| self.fresh()) }
     }
 
     /// One that has failed, and whose time has come again.
     fn due(&mut self) -> Option<Parcel<C::Cargo>> {
-        // The clock is asked only where there is something to be late for.
-        let is_due = self.retries.peek().is_some_and(|retry| retry.due <= Instant::now());
-        if is_due { self.retries.pop().map(|retry| retry.parcel) } else { None }
+        self.retries.due(Instant::now)
     }
 
     /// One that was not tried yet.
@@ -164,10 +173,7 @@ impl<C: Carrier> Courier<C> {
 
     /// Gives up what has waited too long while the sink was tried with others.
     fn expire(&mut self, now: Instant) {
-        while let Some(retry) = self.retries.peek()
-            && retry.parcel.attempts.is_some_and(|attempts| attempts.are_over(now))
-            && let Some(Retry { parcel, .. }) = self.retries.pop()
-        {
+        while let Some(parcel) = self.retries.expired(|attempts| attempts.are_over(now)) {
             self.fail(parcel.cargo, Failed::Expired);
         }
     }
@@ -186,7 +192,7 @@ impl<C: Carrier> Courier<C> {
         // What was taken and not sent yet must not be replaced.
         let is_deaf = rests_until.is_some() || self.waits_for_sink() || !self.is_fed || self.taken.len() > 0;
         let queue = if is_deaf { &silent } else { &self.queue };
-        let due = rests_until.or_else(|| self.retries.peek().map(|retry| retry.due));
+        let due = rests_until.or_else(|| self.retries.next_due());
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
         let timeout = until.map_or_else(never, crossbeam_channel::at);
         select! {
@@ -213,22 +219,17 @@ impl<C: Carrier> Courier<C> {
     fn hurry(&mut self) {
         self.ending.begins = never();
         let now = Instant::now();
-        self.health.rests_no_longer_than(now);
-        self.all_due(now);
-    }
-
-    fn all_due(&mut self, now: Instant) {
-        let retries = std::mem::take(&mut self.retries).into_iter();
-        self.retries = retries.map(|retry| Retry { due: now, ..retry }).collect();
+        self.shared.breaker.health().rests_no_longer_than(now);
+        self.retries.hurry(now);
     }
 
     /// Adds what may fly with the first event.
     fn load(&mut self, flight: &mut Vec<Parcel<C::Cargo>>, first: Parcel<C::Cargo>) {
         let mut bytes = first.cargo.bytes();
         flight.push(first);
-        let window = if self.health.is_ill() { 1 } else { self.carrier.window() };
+        let window = if self.shared.breaker.health().is_open() { 1 } else { self.carrier.window() };
         while flight.len() < window && bytes <= LOG_FLIGHT_BYTES {
-            let Some(parcel) = self.take() else { return };
+            let Some(parcel) = self.take(false) else { return };
             bytes += parcel.cargo.bytes();
             flight.push(parcel);
         }
@@ -236,11 +237,11 @@ impl<C: Carrier> Courier<C> {
 
     fn deliver(&mut self, flight: &mut Vec<Parcel<C::Cargo>>) {
         let began = Instant::now();
-        flight.iter_mut().for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began)));
+        flight.iter_mut().for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began, self.shared.retry_for)));
         let left = self.ending.ends_at.get().map(|end| end.saturating_duration_since(began));
         let limit = left.unwrap_or(Duration::MAX).min(self.carrier.limit());
         let mut landings: Vec<Landing> = Vec::with_capacity(flight.len());
-        let (carrier, metrics) = (&mut self.carrier, &self.metrics);
+        let (carrier, metrics) = (&mut self.carrier, &self.shared.metrics);
         let counts: Vec<_> = flight.iter().map(|parcel| parcel.cargo.counts()).collect();
         let cargo = flight.iter_mut().map(|parcel| &mut parcel.cargo);
         // A panic in there must not cost more than the flight's time.
@@ -269,7 +270,7 @@ impl<C: Carrier> Courier<C> {
         let was_down = std::mem::replace(&mut self.is_down, matches!(cut, Some(Cut::Destination { .. })));
         if was_down && !self.is_down {
             // What has failed has failed because of that.
-            self.all_due(now);
+            self.retries.hurry(now);
         }
         match cut {
             None => {}
@@ -292,10 +293,18 @@ impl<C: Carrier> Courier<C> {
         let is_of_use = landings.iter().any(|landing| later(landing).is_none());
         let of_cut = cut.and_then(|cut| if let Cut::Destination { after, .. } = cut { *after } else { None });
         let after = landings.iter().filter_map(later).flatten().chain(of_cut).max();
-        let tried = if is_of_use { Tried::Well } else { Tried::Failed { waiting: self.retries.len() + flying } };
-        self.health.tried(tried, now, after, random::share());
+        let tried = match cut {
+            _ if is_of_use => Tried::Well,
+            Some(Cut::Destination { .. }) => Tried::Unreached,
+            _ => Tried::Failed,
+        };
+        let mut health = self.shared.breaker.health();
+        let waiting = self.retries.len() + flying;
+        health.waiting = health.waiting.saturating_sub(self.told.0) + waiting;
+        self.told.0 = waiting;
+        health.tried(tried, now, after, random::share());
         if self.ending.ends_at.get().is_some() {
-            self.health.rests_no_longer_than(now + LOG_RETRY_FIRST);
+            health.rests_no_longer_than(now + LOG_RETRY_FIRST);
         }
     }
 
@@ -306,7 +315,7 @@ impl<C: Carrier> Courier<C> {
         (began, now): (Instant, Instant),
         (why, after): (&str, Option<Duration>),
     ) {
-        self.metrics.duration.observe_duration(now.saturating_duration_since(began));
+        self.shared.metrics.duration.observe_duration(now.saturating_duration_since(began));
         let why = header_safe(why);
         self.note(notice::UNREACHED, now, format_args!("{why:.200}; events wait and are sent again"));
         parcels.for_each(|parcel| self.later(parcel, now, after));
@@ -333,63 +342,51 @@ impl<C: Carrier> Courier<C> {
         match due {
             // In the end there is no time for long waits.
             _ if self.ending.ends_at.get().is_some() => self.again(now + LOG_RETRY_FIRST, parcel),
-            Some(due) => self.again(due, parcel),
+            Some(due) => self.park(now, due, parcel),
             None => self.fail(parcel.cargo, Failed::Expired),
         }
     }
 
+    /// One that waits for longer and has a copy on disk holds no memory meanwhile.
+    fn park(&mut self, now: Instant, due: Instant, Parcel { cargo, attempts }: Parcel<C::Cargo>) {
+        let parking = self.shared.parking.as_ref().filter(|_| due >= now + LOG_PARK_AFTER);
+        match (parking, attempts) {
+            (Some(parking), Some(attempts)) => match cargo.into_entry() {
+                Ok(entry) => {
+                    self.shared.metrics.retries.count();
+                    // If the spool has ended, the event stays on disk for the next start.
+                    let _ = parking.send(Parked { due, attempts, entry });
+                }
+                Err(cargo) => self.again(due, Parcel { cargo, attempts: Some(attempts) }),
+            },
+            _ => self.again(due, Parcel { cargo, attempts }),
+        }
+    }
+
     fn again(&mut self, due: Instant, parcel: Parcel<C::Cargo>) {
-        self.metrics.retries.count();
-        self.retries.push(Retry { due, parcel });
+        self.shared.metrics.retries.count();
+        self.retries.push(due, parcel);
     }
 
     fn fail(&mut self, cargo: C::Cargo, why: Failed) {
         for receipt in cargo.receipts() {
-            self.metrics.fails(receipt.of, why);
+            self.shared.metrics.fails(receipt.of, why);
             receipt.settle();
         }
     }
 
     fn note(&self, kind: usize, now: Instant, what: std::fmt::Arguments<'_>) {
-        self.notices.write(kind, Level::Warn, now, format_args!("log sink {}: {what}", self.carrier.name()));
+        self.shared.notices.write(kind, Level::Warn, now, format_args!("log sink {}: {what}", self.carrier.name()));
     }
 
     /// What is left has no time any more.
     fn give_up(mut self) {
-        let retries = std::mem::take(&mut self.retries).into_iter().map(|retry| retry.parcel.cargo);
         let queued = std::mem::take(&mut self.taken).chain(self.queue.try_iter().flatten());
-        for receipt in retries.chain(queued).flat_map(Cargo::receipts) {
+        for receipt in self.retries.drain().chain(queued).flat_map(Cargo::receipts) {
             // What is on disk waits for the next start.
             if !receipt.is_kept() {
-                self.metrics.fails(receipt.of, Failed::Shutdown);
+                self.shared.metrics.fails(receipt.of, Failed::Shutdown);
             }
         }
     }
 }
-
-impl<C> Parcel<C> {
-    fn new(cargo: C) -> Self {
-        Self { cargo, attempts: None }
-    }
-}
-
-// The one that is due first is on top.
-impl<C> Ord for Retry<C> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.due.cmp(&self.due)
-    }
-}
-
-impl<C> PartialOrd for Retry<C> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<C> PartialEq for Retry<C> {
-    fn eq(&self, other: &Self) -> bool {
-        self.due == other.due
-    }
-}
-
-impl<C> Eq for Retry<C> {}

@@ -176,7 +176,7 @@ impl Carrier for Porter {
         self.0.limit
     }
 
-    fn window(&self) -> usize {
+    fn window(&mut self) -> usize {
         1
     }
 

@@ -14,8 +14,9 @@ use serde_json::{Map, Value as Json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::retry::Attempts;
 use super::room::Place;
-use super::spool::segment::Segment;
+use super::spool::segment::EntryRef;
 use crate::config::{LOG_EVENT_BYTES, LoggerConfig};
 use crate::ops::metrics::label;
 
@@ -39,11 +40,26 @@ pub(crate) struct Event {
     pub(crate) time: SystemTime,
     /// Of the message; empty: it had none.
     pub(crate) content_type: Box<str>,
+    /// `Content-Encoding` of the message, whose payload is kept as it passed; empty: it had none.
+    pub(crate) content_encoding: Box<str>,
+    /// What ties the request to others; `None`: nothing does.
+    pub(crate) context: Option<Arc<Context>>,
     /// A JSON object of header names to lists of values, which the two events share.
     pub(crate) metadata: Arc<str>,
     /// Of the response.
     pub(crate) status: Option<u16>,
     pub(crate) payload: Vec<u8>,
+}
+
+/// Fields of a request that tie it to a trace, which its two events share. Empty: it had none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// `X-Request-Id`.
+    pub(crate) request_id: Box<str>,
+    /// W3C Trace Context.
+    pub(crate) traceparent: Box<str>,
+    /// The same.
+    pub(crate) tracestate: Box<str>,
 }
 
 /// What is left of an event when its payload is on its way: dropped when it is done.
@@ -53,7 +69,9 @@ pub(crate) struct Receipt {
     /// The room that it takes of the queue.
     pub(crate) place: Place,
     /// Where it lies on disk.
-    pub(crate) segment: Option<Arc<Segment>>,
+    pub(crate) entry: Option<EntryRef>,
+    /// It was tried before it was read from there.
+    pub(crate) attempts: Option<Attempts>,
 }
 
 /// What all events of the agent have in common.
@@ -66,29 +84,45 @@ pub(crate) struct Attributes {
 
 impl Event {
     /// What an event counts for in the queue besides its payload.
-    pub(crate) fn overhead(id: &str, metadata: &str, content_type: &str) -> usize {
-        LOG_EVENT_BYTES + id.len() + metadata.len() + content_type.len()
+    pub(crate) fn overhead(texts: [&str; 4], context: Option<&Context>) -> usize {
+        let context = context.map_or(0, Context::bytes);
+        LOG_EVENT_BYTES + texts.iter().map(|text| text.len()).sum::<usize>() + context
+    }
+}
+
+impl Context {
+    /// Returns the context, or `None` if there is nothing in it.
+    pub(crate) fn new(request_id: Box<str>, traceparent: Box<str>, tracestate: Box<str>) -> Option<Arc<Self>> {
+        let context = Self { request_id, traceparent, tracestate };
+        (context.bytes() > 0).then(|| Arc::new(context))
+    }
+
+    fn bytes(&self) -> usize {
+        self.request_id.len() + self.traceparent.len() + self.tracestate.len()
+    }
+
+    /// CloudEvents extensions, as header fields.
+    fn fields(&self) -> [(&'static str, &str); 3] {
+        [
+            ("Ce-Requestid", &*self.request_id),
+            ("Ce-Traceparent", &*self.traceparent),
+            ("Ce-Tracestate", &*self.tracestate),
+        ]
     }
 }
 
 impl Receipt {
-    /// The event is delivered or given up: nothing of it is needed any more.
-    pub(crate) fn settle(mut self) {
-        self.segment = None;
+    /// The event is delivered or given up: nothing of it is needed any more. One that is dropped on any other way is not
+    /// lost: a thread that panics, a queue that nobody reads.
+    pub(crate) fn settle(self) {
+        if let Some(entry) = self.entry {
+            entry.acknowledge();
+        }
     }
 
     /// Whether it waits on disk for the next start, should it not be settled.
     pub(crate) fn is_kept(&self) -> bool {
-        self.segment.is_some()
-    }
-}
-
-// What is dropped on any way but the one that settles it is not lost: a thread that panics, a queue that nobody reads.
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if let Some(segment) = &self.segment {
-            segment.stay();
-        }
+        self.entry.is_some()
     }
 }
 
@@ -145,7 +179,18 @@ impl Attributes {
         ]
         .into_iter()
         .chain(status.map(|status| ("Ce-Statuscode", Cow::from(status.to_string()))))
-        .chain((!event.content_type.is_empty()).then(|| ("Content-Type", header_safe(&event.content_type))))
+        .chain(
+            // The body is coded as the field says (RFC 9110 §8.4), and the extension stays when a broker drops the field.
+            [
+                ("Content-Type", &*event.content_type),
+                ("Content-Encoding", &*event.content_encoding),
+                ("Ce-Contentencoding", &*event.content_encoding),
+            ]
+            .into_iter()
+            .chain(event.context.iter().flat_map(|context| context.fields()))
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| (name, header_safe(value))),
+        )
     }
 }
 
@@ -180,19 +225,21 @@ pub(crate) fn header_safe(text: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::logger) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::logger::room::tests::place;
     use crate::logger::tests::config;
 
-    fn event(of: Type) -> Event {
+    pub(in crate::logger) fn event(of: Type) -> Event {
         Event {
-            receipt: Receipt { of, place: place(), segment: None },
+            receipt: Receipt { of, place: place(), entry: None, attempts: None },
             id: Arc::from("abc"),
             time: SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 5_000_000),
             content_type: Box::from("application/json"),
+            content_encoding: Box::from(""),
+            context: None,
             metadata: Arc::from("{}"),
             status: (of == Type::Response).then_some(200),
             payload: Vec::new(),
@@ -252,6 +299,23 @@ mod tests {
     fn a_message_without_a_content_type_makes_an_event_without_one() {
         let event = Event { content_type: Box::from(""), ..event(Type::Request) };
         assert_eq!(has(&fields(&config("http://sink"), &event), "Content-Type"), None);
+    }
+
+    #[test]
+    fn an_event_says_how_its_payload_is_coded_and_what_its_request_belongs_to() {
+        let context = Context::new("r".into(), "00-1".into(), "".into());
+        let event = Event { content_encoding: Box::from("gzip"), context, ..event(Type::Request) };
+        let fields = fields(&config("http://sink"), &event);
+        for (name, value) in [
+            ("Content-Encoding", Some("gzip")),
+            ("Ce-Contentencoding", Some("gzip")),
+            ("Ce-Requestid", Some("r")),
+            ("Ce-Traceparent", Some("00-1")),
+            ("Ce-Tracestate", None),
+        ] {
+            assert_eq!(has(&fields, name).as_deref(), value, "{name}");
+        }
+        assert_eq!(Context::new("".into(), "".into(), "".into()), None);
     }
 
     #[test]

@@ -6,43 +6,47 @@
 //! Not here: what is sent ([`super::flight`]), and what an answer means ([`super::retry`]).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
+use super::address::{Known, Resolver, connect};
 use super::retry::Verdict;
-use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, INTERIM_RESPONSES, LOG_ANSWER_BYTES};
-use crate::http1::Framing;
+use super::route::Route;
+use crate::config::{HEAD_BYTES, INTERIM_RESPONSES, LOG_ANSWER_BYTES, LOG_CONNECTION_AGE};
 use crate::http1::body::{Body, Keep};
-use crate::http1::head::{self, Parsed, Slots};
-
-/// Where a connection goes.
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-}
+use crate::http1::head::{self, Parsed, ResponseHead, Slots};
+use crate::http1::{Framing, Version};
+use crate::ops::random;
+use crate::ops::trust::Trust;
 
 /// A connection.
 pub(super) struct Line {
     stream: Stream,
+    pub(super) address: SocketAddr,
+    /// How many answers it has brought.
+    pub(super) answers: u32,
+    /// All of them were HTTP/1.1.
+    pub(super) is_current: bool,
+    /// When another one takes its place.
+    old_at: Instant,
     /// What was read; the bytes before `at` are used.
     input: Vec<u8>,
     at: usize,
 }
 
 /// An answer, as far as it matters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) verdict: Verdict,
     /// Another request may follow.
     pub(super) keeps: bool,
+    /// Where the request is to be sent instead (307, 308).
+    pub(super) moved: Option<String>,
 }
 
 enum Stream {
@@ -60,34 +64,32 @@ struct Timed {
 const READ: usize = 16 * 1024;
 
 impl Line {
-    /// Connects to the first address that takes it.
-    pub(super) fn open(target: &Target, deadline: Instant) -> io::Result<Self> {
-        let mut failure = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in (target.host.as_str(), target.port).to_socket_addrs()? {
-            let patience = deadline.saturating_duration_since(Instant::now()).min(CONNECT_TIMEOUT);
-            match TcpStream::connect_timeout(&address, patience.max(Duration::from_millis(1))) {
-                Ok(socket) => return Self::over(socket, target, deadline),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    fn over(socket: TcpStream, target: &Target, deadline: Instant) -> io::Result<Self> {
+    /// Connects to where this route leads.
+    pub(super) fn open(
+        route: &Route,
+        trust: &Trust,
+        (resolver, known): (&mut Resolver, &Known),
+        deadline: Instant,
+    ) -> io::Result<Self> {
+        let name = route.server_name().map_err(io::Error::other)?;
+        let config = name.as_ref().map(|_| trust.client()).transpose().map_err(io::Error::other)?;
+        let socket = connect(resolver, known, (&route.host, route.port), deadline)?;
+        let address = socket.peer_addr()?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let timed = Timed { socket, deadline };
-        let stream = match &target.tls {
+        let stream = match config.zip(name) {
             None => Stream::Plain(timed),
             Some((config, name)) => {
-                let connection = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+                let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 let mut stream = StreamOwned::new(connection, timed);
                 // Now and not with the first bytes: a sink that can't be trusted was not reached.
                 stream.conn.complete_io(&mut stream.sock)?;
                 Stream::Tls(Box::new(stream))
             }
         };
-        Ok(Self { stream, input: Vec::new(), at: 0 })
+        let old_at = Instant::now() + age(random::share());
+        Ok(Self { stream, address, answers: 0, is_current: true, old_at, input: Vec::new(), at: 0 })
     }
 
     /// Until when whatever follows must be done.
@@ -98,13 +100,18 @@ impl Line {
         }
     }
 
-    /// Itself, unless the sink has closed it, or has said something that nobody asked for, since the last answer.
-    pub(super) fn if_usable(mut self) -> Option<Self> {
+    /// Returns the connection unless it is old, or the sink has closed it or said something unasked since the last answer.
+    pub(super) fn if_usable(mut self, now: Instant) -> Option<Self> {
         let is_stale = match &mut self.stream {
             Stream::Plain(timed) => timed.has_input(),
             Stream::Tls(stream) => stream.sock.has_input() && has_news(stream),
         };
-        (!is_stale && self.at == self.input.len()).then_some(self)
+        (!is_stale && now < self.old_at && self.at == self.input.len()).then_some(self)
+    }
+
+    /// Returns whether no byte has come since the last answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.at == self.input.len()
     }
 
     /// Sends all of it.
@@ -137,16 +144,17 @@ impl Line {
                 self.fill()?;
                 continue;
             };
-            let retry_after = head.fields.iter().find(|(_, name, _)| name.eq_ignore_ascii_case("retry-after"));
-            let retry_after = retry_after.and_then(|(_, _, value)| std::str::from_utf8(value).ok());
-            let verdict = Verdict::of(head.status, retry_after, SystemTime::now());
-            let (status, framing) = (head.status, head.framing);
+            let verdict = Verdict::of(head.status, field(&head, "retry-after").as_deref(), SystemTime::now());
+            let moved = matches!(head.status, 307 | 308).then(|| field(&head, "location")).flatten();
+            let (status, framing, is_current) = (head.status, head.framing, head.version == Version::Http11);
             let keeps = head.options.keeps(head.version) && framing != Framing::Close && status != 101;
             self.at += head.length;
             if status == 101 || !(100..200).contains(&status) {
                 // The event's fate is known; if the rest can't be read, only the connection is lost.
                 let keeps = keeps && self.skip_body(framing).is_ok();
-                return Ok(Reply { status, verdict, keeps });
+                self.answers = self.answers.saturating_add(1);
+                self.is_current &= is_current;
+                return Ok(Reply { status, verdict, keeps, moved });
             }
             interims += 1;
             if interims > INTERIM_RESPONSES {
@@ -213,6 +221,18 @@ fn read_tls(
     }
 }
 
+/// The first field of this name.
+fn field(head: &ResponseHead<'_, '_>, name: &str) -> Option<String> {
+    let found = head.fields.iter().find(|field| field.1.eq_ignore_ascii_case(name));
+    found.and_then(|field| std::str::from_utf8(field.2).ok()).map(str::to_owned)
+}
+
+/// How old a connection may become: all of them at the same age would be opened again at the same time. `chance`: from 0
+/// up to 1.
+fn age(chance: f64) -> Duration {
+    LOG_CONNECTION_AGE.mul_f64(0.9 + chance / 5.0)
+}
+
 /// Whether there is more to read than tickets for the next session, which servers send at any time.
 fn has_news(StreamOwned { conn, sock }: &mut StreamOwned<ClientConnection, Timed>) -> bool {
     match conn.read_tls(&mut sock.socket) {
@@ -274,5 +294,16 @@ impl Write for Timed {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_age_five_minutes_give_or_take_a_tenth() {
+        let seconds = |chance| age(chance).as_secs_f64().round();
+        assert_eq!([0.0, 0.5, 1.0].map(seconds), [270.0, 300.0, 330.0]);
     }
 }

@@ -35,6 +35,8 @@ label! {
         Expired = "expired",
         /// The agent ended.
         Shutdown = "shutdown",
+        /// It was damaged on disk.
+        Corrupt = "corrupt",
     }
 }
 
@@ -48,11 +50,22 @@ label! {
     }
 }
 
+label! {
+    /// What was found on disk instead of an event.
+    pub(crate) Corrupt as "kind" {
+        /// Bytes that are no event, among events.
+        Damaged = "damaged",
+        /// The beginning of one at the end of a file, as a crash leaves it.
+        Torn = "torn",
+    }
+}
+
 /// The whole logger's counters.
 #[derive(Debug)]
 pub(crate) struct LoggerMetrics {
     /// Of the workers, and then of the spool.
     taps: Vec<Arc<TapMetrics>>,
+    /// Of the delivery threads, and then of the spool.
     couriers: Vec<Arc<CourierMetrics>>,
     room: Arc<Room>,
 }
@@ -74,6 +87,8 @@ pub(crate) struct CourierMetrics {
     pub(super) sent: Labelled<Type>,
     failed: [Labelled<Failed>; 2],
     pub(super) retries: Counter,
+    /// Times that the sink was found not to take several requests together.
+    pub(super) pipelining_stopped: Counter,
     /// Of an attempt.
     pub(super) duration: Histogram,
 }
@@ -83,7 +98,9 @@ pub(crate) struct CourierMetrics {
 pub(crate) struct SpoolMetrics {
     pub(super) replayed: Counter,
     pub(super) unspooled: Labelled<Unspooled>,
+    pub(super) corrupt: Labelled<Corrupt>,
     bytes: Arc<AtomicU64>,
+    most: u64,
 }
 
 impl TapMetrics {
@@ -104,15 +121,16 @@ impl Default for CourierMetrics {
             sent: Labelled::default(),
             failed: Default::default(),
             retries: Counter::default(),
+            pipelining_stopped: Counter::default(),
             duration: Histogram::new(&DURATION),
         }
     }
 }
 
 impl SpoolMetrics {
-    /// `bytes`: in the folder.
-    pub(super) fn new(bytes: Arc<AtomicU64>) -> Self {
-        Self { replayed: Counter::default(), unspooled: Labelled::default(), bytes }
+    /// `bytes`: in the folder; `most`: that may be there.
+    pub(super) fn new(bytes: Arc<AtomicU64>, most: u64) -> Self {
+        Self { replayed: Counter::default(), unspooled: Labelled::default(), corrupt: Labelled::default(), bytes, most }
     }
 }
 
@@ -130,7 +148,14 @@ impl Source for SpoolMetrics {
                 Unspooled::NAME,
                 self.unspooled.read(),
             ),
+            Family::counters(
+                "kserve_logger_spool_corrupt_total",
+                "Places on disk that were no event and were set aside.",
+                Corrupt::NAME,
+                self.corrupt.read(),
+            ),
             Family::gauge("kserve_logger_spool_bytes", "Bytes of events on disk.", self.bytes.load(Ordering::Relaxed)),
+            Family::gauge("kserve_logger_spool_limit_bytes", "Bytes that events may have on disk.", self.most),
         ]
     }
 }
@@ -138,7 +163,7 @@ impl Source for SpoolMetrics {
 impl LoggerMetrics {
     pub(super) fn new(workers: usize, couriers: usize, room: Arc<Room>) -> Self {
         let taps = (0..=workers).map(|_| Arc::default()).collect();
-        Self { taps, couriers: (0..couriers).map(|_| Arc::default()).collect(), room }
+        Self { taps, couriers: (0..=couriers).map(|_| Arc::default()).collect(), room }
     }
 
     pub(super) fn of_tap(&self, number: usize) -> Arc<TapMetrics> {
@@ -249,6 +274,11 @@ impl Source for LoggerMetrics {
                 "kserve_logger_delivery_retries_total",
                 "Attempts that failed and were to be made again.",
                 couriers().map(|courier| courier.retries.read()).sum(),
+            ),
+            Family::counter(
+                "kserve_logger_pipelining_stopped_total",
+                "Times that the sink answered some of several requests sent together and not the others.",
+                couriers().map(|courier| courier.pipelining_stopped.read()).sum(),
             ),
             Family::histogram(
                 "kserve_logger_delivery_duration_seconds",

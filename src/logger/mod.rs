@@ -15,9 +15,12 @@
 //! | `event` | an event and its CloudEvents attributes; pure |
 //! | `deliver` | a delivery thread |
 //! | `retry` | what an answer means, and when to come again; pure |
-//! | `health` | whether the sink fails whatever it is given; pure |
+//! | `breaker` | whether the sink fails whatever it is given, and is left alone; pure |
+//! | `retries` | events that are sent again; pure |
 //! | `carrier` | what such a thread needs of the way to a destination |
 //! | `flight`, `line`, `sink` | the way to an HTTP sink: events on it, over which connection, and where to |
+//! | `pipeline` | whether several events may be sent before the first is answered; pure |
+//! | `route`, `address`, `fields` | a sink's URL and its redirects, its addresses, its secret header fields |
 //! | `depot` | the way to an object store: batches, made into files |
 //! | `spool` | the queue on disk |
 //! | `metrics` | what is counted |
@@ -34,20 +37,26 @@
 //! Not here: which requests have a tap, and how one waits for room (the proxy).
 
 pub mod batches;
+mod address;
+mod breaker;
 mod carrier;
 mod deliver;
 mod depot;
+mod ending;
 mod event;
+mod fields;
 mod flight;
-mod health;
 mod line;
 pub mod marshal;
 pub mod marshaller;
 mod metrics;
 mod outgoing;
+mod pipeline;
 pub mod record;
+mod retries;
 mod retry;
 mod room;
+mod route;
 mod sent;
 mod sink;
 mod spool;
@@ -58,21 +67,23 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, iter};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use self::carrier::Carrier;
-use self::deliver::{Courier, Ending};
+use self::breaker::Breaker;
+use self::deliver::{Courier, Shared};
 use self::depot::{Depot, Gatherer, Porter};
+use self::ending::Ending;
 use self::event::Event;
 use self::flight::Pilot;
-use self::metrics::{LoggerMetrics, SpoolMetrics};
+use self::metrics::{CourierMetrics, LoggerMetrics, SpoolMetrics};
 use self::outgoing::Outgoing;
 use self::room::Room;
 use self::sink::Sink;
-use self::spool::{Keeper, Parts};
+use self::spool::{Keeper, Parked, Parts};
 use self::tap::{Handle, Wanted};
 use crate::config::LoggerConfig;
 use crate::ops::metrics::family::Source;
@@ -87,6 +98,9 @@ pub(crate) struct Logger {
     notices: Arc<Notices>,
     metrics: Arc<LoggerMetrics>,
     couriers: usize,
+    retry_for: Option<Duration>,
+    /// Takes events that have failed and have a copy on disk.
+    parking: Option<Sender<Parked>>,
     /// Writes events before couriers get them.
     spool: Option<Spool>,
     /// Dropped when the agent begins to end.
@@ -153,27 +167,27 @@ impl Logger {
         };
         let notices = Arc::new(Notices::new(epoch));
         let (made, room_made) = crossbeam_channel::bounded(1);
-        let wake = move || {
-            wake();
-            // One that was not heard yet is enough.
-            let _ = made.try_send(());
-        };
-        let room = Room::new(config.queue_bytes.get(), config.when_full, Box::new(wake));
+        let room = Room::new(config.queue_bytes.get(), config.when_full, Box::new(wake), made);
         let couriers = config.workers.get();
         let metrics = Arc::new(LoggerMetrics::new(workers, couriers, Arc::clone(&room)));
         let (end, begins) = crossbeam_channel::bounded(0);
         // Bounded by the room.
         let events = crossbeam_channel::unbounded();
+        let ending = Ending { begins, ends_at: Arc::default() };
+        // Bounded by the events that there are.
+        let (parking, failed) = crossbeam_channel::unbounded();
         let spool = config.spool_dir.as_deref().map(|folder| {
             let parts = Parts {
                 events: events.1.clone(),
+                failed,
                 room_made,
                 room: Arc::clone(&room),
-                ending: begins.clone(),
+                ending: ending.clone(),
                 notices: Arc::clone(&notices),
                 accepted: metrics.of_tap(workers),
+                given_up: metrics.of_courier(couriers),
             };
-            Spool::new(folder, parts).map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
+            Spool::new((folder, config.spool_bytes), parts).map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
         });
         Ok(Self {
             events,
@@ -183,9 +197,11 @@ impl Logger {
             destination,
             notices,
             couriers,
+            retry_for: config.retry_for,
             spool: spool.transpose()?,
             end,
-            ending: Ending { begins, ends_at: Arc::default() },
+            parking: config.spool_dir.is_some().then_some(parking),
+            ending,
         })
     }
 
@@ -225,12 +241,14 @@ impl Logger {
             events = kept;
         }
         let couriers = match &self.destination {
-            Destination::Sink(sink) => self.couriers(&events, || Pilot::new(Arc::clone(sink))),
+            Destination::Sink(sink) => self.couriers(&events, |metrics| Pilot::new(Arc::clone(sink), metrics)),
             Destination::Store(depot) => {
                 let (batches, made) = crossbeam_channel::unbounded();
-                let gatherer = Gatherer::new(Arc::clone(depot), events, batches, self.room.most());
+                // A batch must be complete before a spool has to wait for it.
+                let most = if unread.is_some() { self.room.most() / 4 } else { self.room.most() };
+                let gatherer = Gatherer::new(Arc::clone(depot), events, batches, most);
                 others.push(("log-batch", Task::of(|| gatherer.run())));
-                self.couriers(&made, || Porter(Arc::clone(depot)))
+                self.couriers(&made, |_| Porter(Arc::clone(depot)))
             }
         };
         let control = Control { end: self.end, ends_at: self.ending.ends_at, unread, metrics: self.metrics };
@@ -240,11 +258,16 @@ impl Logger {
     fn couriers<C: Carrier<Cargo: Send> + Send + 'static>(
         &self,
         queue: &Receiver<Vec<C::Cargo>>,
-        carrier: impl Fn() -> C,
+        carrier: impl Fn(Arc<CourierMetrics>) -> C,
     ) -> Vec<Task> {
+        let breaker = Arc::new(Breaker::default());
         let courier = |number| {
-            let shared = (self.metrics.of_courier(number), Arc::clone(&self.notices));
-            let courier = Courier::new(queue.clone(), self.ending.clone(), carrier(), shared);
+            let metrics = self.metrics.of_courier(number);
+            let carrier = carrier(Arc::clone(&metrics));
+            let (breaker, notices) = (Arc::clone(&breaker), Arc::clone(&self.notices));
+            let parking = self.parking.clone();
+            let shared = Shared { breaker, retry_for: self.retry_for, metrics, notices, parking };
+            let courier = Courier::new(queue.clone(), self.ending.clone(), carrier, shared);
             Task::of(|| courier.run())
         };
         (0..self.couriers).map(courier).collect()
@@ -288,7 +311,7 @@ impl Left {
 }
 
 impl Spool {
-    fn new(folder: &Path, parts: Parts) -> io::Result<Self> {
+    fn new(folder: (&Path, u64), parts: Parts) -> io::Result<Self> {
         let (couriers, kept) = crossbeam_channel::unbounded();
         let keeper = Keeper::new(folder, couriers, parts)?;
         Ok(Self { metrics: keeper.metrics(), keeper, kept })
@@ -299,7 +322,6 @@ impl Spool {
 pub(crate) mod tests {
     use std::num::NonZeroUsize;
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::{LogMode, WhenFull};
@@ -322,9 +344,12 @@ pub(crate) mod tests {
             tls_skip_verify: false,
             all_responses: false,
             client_timeout: Duration::from_secs(10),
+            retry_for: Some(Duration::from_secs(300)),
+            headers_file: None,
             queue_bytes: NonZeroUsize::new(64 * 1024 * 1024).unwrap(),
             when_full: WhenFull::Drop,
             spool_dir: None,
+            spool_bytes: 1 << 30,
             sample: 1.0,
         }
     }

@@ -20,6 +20,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize as FromJson, Serialize as ToJson, Serializer};
 
+pub(crate) use self::key::fnv1a;
 pub use self::key::object_key;
 pub use self::time::Rfc3339;
 pub use self::url::Url;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{LOG_RETRY_FIRST, LOG_RETRY_FOR, LOG_RETRY_LONGEST};
+use crate::config::{LOG_RETRY_AFTER_LONGEST, LOG_RETRY_FIRST, LOG_RETRY_LONGEST};
 use crate::ops::backoff::backoff;
 use crate::ops::retry_after::retry_after;
 
@@ -25,6 +25,8 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempts {
     first: Instant,
+    /// How long it is sent again; `None`: for ever.
+    most: Option<Duration>,
     failed: u32,
 }
 
@@ -33,31 +35,34 @@ impl Verdict {
     pub(crate) fn of(status: u16, asked: Option<&str>, now: SystemTime) -> Self {
         match status {
             200..=299 => Self::Delivered,
-            408 | 425 | 429 | 500..=599 => Self::Later { after: asked.and_then(|value| retry_after(value, now)) },
+            // 404 and 409: a route or a broker that is just coming, as Knative's own sender has it (`SelectiveRetry`).
+            404 | 408 | 409 | 425 | 429 | 500..=599 => Self::Later { after: asked.and_then(|value| retry_after(value, now)) },
             _ => Self::Rejected,
         }
     }
 }
 
 impl Attempts {
-    /// The first is made now.
-    pub(crate) fn begin(now: Instant) -> Self {
-        Self { first: now, failed: 0 }
+    /// The first is made now. `most`: how long there are others; `None`: for ever.
+    pub(crate) fn begin(now: Instant, most: Option<Duration>) -> Self {
+        Self { first: now, most, failed: 0 }
     }
 
     /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1. Who asks for more time
     /// than there is gets all that there is, and one more attempt.
     pub(crate) fn next(&mut self, now: Instant, after: Option<Duration>, chance: f64) -> Option<Instant> {
-        let last = self.first.checked_add(LOG_RETRY_FOR)?;
-        let asked = after.unwrap_or_default().min(last.saturating_duration_since(now));
+        let last = self.most.and_then(|most| self.first.checked_add(most));
+        // Nobody waits for more than a day, whatever a sink asks for.
+        let longest = last.map_or(LOG_RETRY_AFTER_LONGEST, |last| last.saturating_duration_since(now));
+        let asked = after.unwrap_or_default().min(longest);
         let due = now.checked_add(wait(self.failed, chance).max(asked))?;
         self.failed = self.failed.saturating_add(1);
-        (due <= last).then_some(due)
+        last.is_none_or(|last| due <= last).then_some(due)
     }
 
     /// No further attempt would be in time.
     pub(crate) fn are_over(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.first) > LOG_RETRY_FOR
+        self.most.is_some_and(|most| now.saturating_duration_since(self.first) > most)
     }
 }
 
@@ -69,6 +74,9 @@ pub(super) fn wait(times: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LOG_RETRY_FOR;
+
+    const FOR: Option<Duration> = Some(LOG_RETRY_FOR);
 
     #[test]
     fn an_answer_says_whether_to_come_again() {
@@ -80,7 +88,10 @@ mod tests {
             (202, Some("5"), Verdict::Delivered),
             (302, None, Verdict::Rejected),
             (400, None, Verdict::Rejected),
-            (404, Some("5"), Verdict::Rejected),
+            (401, Some("5"), Verdict::Rejected),
+            (404, Some("5"), later(seconds(5))),
+            (409, None, later(None)),
+            (410, None, Verdict::Rejected),
             (413, None, Verdict::Rejected),
             (408, None, later(None)),
             (425, None, later(None)),
@@ -96,7 +107,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest() {
         let start = Instant::now();
-        let mut attempts = Attempts::begin(start);
+        let mut attempts = Attempts::begin(start, FOR);
         let waits: Vec<_> = (0..8).map(|_| attempts.next(start, None, 1.0).unwrap() - start).collect();
         assert_eq!(waits, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0].map(Duration::from_secs_f64));
     }
@@ -104,14 +115,14 @@ mod tests {
     #[test]
     fn a_wait_is_drawn_from_its_upper_half() {
         let start = Instant::now();
-        let wait = |chance| Attempts::begin(start).next(start, None, chance).unwrap() - start;
+        let wait = |chance| Attempts::begin(start, FOR).next(start, None, chance).unwrap() - start;
         assert_eq!((wait(0.0), wait(0.5)), (Duration::from_millis(250), Duration::from_millis(375)));
     }
 
     #[test]
     fn a_sink_that_asks_for_more_time_gets_it() {
         let start = Instant::now();
-        let mut attempts = Attempts::begin(start);
+        let mut attempts = Attempts::begin(start, FOR);
         let mut after = |now, seconds| attempts.next(now, Some(Duration::from_secs(seconds)), 0.0);
         assert_eq!(after(start, 60), Some(start + Duration::from_secs(60)));
         let last = start + LOG_RETRY_FOR;
@@ -122,9 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn without_an_end_an_event_is_never_given_up() {
+        let start = Instant::now();
+        let mut attempts = Attempts::begin(start, None);
+        let late = start + 1000 * LOG_RETRY_FOR;
+        assert_eq!(attempts.next(late, None, 1.0), Some(late + LOG_RETRY_FIRST));
+        assert_eq!(attempts.next(late, Some(Duration::MAX), 1.0), Some(late + LOG_RETRY_AFTER_LONGEST));
+        assert!(!attempts.are_over(late));
+    }
+
+    #[test]
     fn after_five_minutes_an_event_is_given_up() {
         let start = Instant::now();
-        let mut attempts = Attempts::begin(start);
+        let mut attempts = Attempts::begin(start, FOR);
         assert!(attempts.next(start + LOG_RETRY_FOR - LOG_RETRY_FIRST, None, 1.0).is_some());
         assert!(!attempts.are_over(start + LOG_RETRY_FOR));
         assert_eq!(attempts.next(start + LOG_RETRY_FOR, None, 0.0), None);

@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use crossbeam_channel::Sender;
+
 use crate::config::WhenFull;
 use crate::ops::budget::{Budget, Held};
 
@@ -21,6 +23,10 @@ pub(crate) struct Room {
     is_awaited: AtomicBool,
     /// Tells all workers that there is room.
     wake: Box<dyn Fn() + Send + Sync>,
+    /// The spool has events on disk that wait.
+    spool_waits: AtomicBool,
+    /// Tells the spool.
+    wake_spool: Sender<()>,
 }
 
 /// What one payload has of the room, given back when this is dropped.
@@ -31,8 +37,22 @@ pub(crate) struct Place {
 }
 
 impl Room {
-    pub(super) fn new(most: usize, when_full: WhenFull, wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { budget: Budget::new(most), when_full, is_awaited: AtomicBool::new(false), wake })
+    /// `wake`: tells all workers that there is room again; `wake_spool`: the same for the spool, for which a message that
+    /// was not read yet is enough.
+    pub(super) fn new(
+        most: usize,
+        when_full: WhenFull,
+        wake: Box<dyn Fn() + Send + Sync>,
+        wake_spool: Sender<()>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            budget: Budget::new(most),
+            when_full,
+            is_awaited: AtomicBool::new(false),
+            wake,
+            spool_waits: AtomicBool::new(false),
+            wake_spool,
+        })
     }
 
     /// A place for one payload; of no size yet.
@@ -67,6 +87,20 @@ impl Room {
         self.is_half_full()
     }
 
+    /// Events from disk have a quarter: what comes from clients must find room whatever the sink does, and a request never
+    /// waits for it.
+    pub(super) fn is_full_for_spool(&self) -> bool {
+        self.bytes() > self.most() / 4
+    }
+
+    /// Says that the spool waits; `false`: there is room.
+    pub(super) fn spool_waits(&self) -> bool {
+        self.spool_waits.store(true, Ordering::Relaxed);
+        // As in `wait`.
+        fence(Ordering::SeqCst);
+        self.is_full_for_spool()
+    }
+
     /// A place was given up.
     fn was_made(&self) {
         fence(Ordering::SeqCst);
@@ -75,6 +109,13 @@ impl Room {
             && self.is_awaited.swap(false, Ordering::Relaxed)
         {
             (self.wake)();
+        }
+        if self.spool_waits.load(Ordering::Relaxed)
+            && !self.is_full_for_spool()
+            && self.spool_waits.swap(false, Ordering::Relaxed)
+        {
+            // A message that is there already does.
+            let _ = self.wake_spool.try_send(());
         }
     }
 }
@@ -124,7 +165,7 @@ pub(super) mod tests {
 
     /// A place of a room of its own.
     pub(in crate::logger) fn place() -> Place {
-        Room::new(1, WhenFull::Drop, Box::new(|| {})).place()
+        Room::new(1, WhenFull::Drop, Box::new(|| {}), crossbeam_channel::bounded(1).0).place()
     }
 
     #[test]
@@ -132,7 +173,8 @@ pub(super) mod tests {
         let calls = Arc::new(AtomicUsize::new(0));
         let of_room = Arc::clone(&calls);
         let wake = Box::new(move || _ = of_room.fetch_add(1, Ordering::Relaxed));
-        let room = Room::new(100, WhenFull::Block, wake);
+        let (wake_spool, woken) = crossbeam_channel::bounded(1);
+        let room = Room::new(100, WhenFull::Block, wake, wake_spool);
         let (mut one, mut other) = (room.place(), room.place());
         assert!(one.grow(40) && other.grow(40) && room.makes_wait() && room.wait());
         other.give_up();
@@ -143,5 +185,18 @@ pub(super) mod tests {
         assert_eq!(calls.load(Ordering::Relaxed), 1, "nothing was made");
         drop(one);
         assert_eq!((calls.load(Ordering::Relaxed), room.bytes()), (2, 0));
+        assert!(woken.is_empty(), "the spool does not wait");
+    }
+
+    #[test]
+    fn the_spool_has_a_quarter_and_is_told_when_it_has_it_again() {
+        let (wake_spool, woken) = crossbeam_channel::bounded(1);
+        let room = Room::new(100, WhenFull::Drop, Box::new(|| {}), wake_spool);
+        let (mut one, mut other) = (room.place(), room.place());
+        assert!(one.grow(25) && !room.is_full_for_spool() && other.grow(1) && room.spool_waits());
+        drop(other);
+        assert_eq!(woken.try_iter().count(), 1);
+        drop(one);
+        assert_eq!(woken.try_iter().count(), 0, "nobody waits any more");
     }
 }

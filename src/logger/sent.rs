@@ -17,6 +17,8 @@ pub(super) struct SentHead<'b> {
     pub(super) framing: Framing,
     /// Empty: there is none.
     pub(super) content_type: &'b [u8],
+    /// The same; of several fields the last, which a server does not send.
+    pub(super) content_encoding: &'b [u8],
 }
 
 impl<'b> SentHead<'b> {
@@ -25,12 +27,13 @@ impl<'b> SentHead<'b> {
         let length = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
         let status = decimal(bytes.get("HTTP/1.1 ".len().."HTTP/1.1 200".len())?)?;
         let status = u16::try_from(status).ok()?;
-        let (mut framing, mut content_type) = (Framing::Close, None);
+        let (mut framing, mut content_type, mut content_encoding) = (Framing::Close, None, &b""[..]);
         for line in bytes[..length].split(|byte| *byte == b'\n').skip(1) {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             let value = trim(line[colon + 1..].trim_ascii_end());
             match &line[..colon] {
                 name if name.eq_ignore_ascii_case(b"content-type") => content_type = content_type.or(Some(value)),
+                name if name.eq_ignore_ascii_case(b"content-encoding") => content_encoding = value,
                 name if name.eq_ignore_ascii_case(b"content-length") => framing = Framing::Length(decimal(value)?),
                 name if name.eq_ignore_ascii_case(b"transfer-encoding") => framing = Framing::Chunked,
                 _ => {}
@@ -39,7 +42,7 @@ impl<'b> SentHead<'b> {
         if matches!(status, 100..=199 | 204 | 304) {
             framing = Framing::Empty;
         }
-        Some(Self { length, status, framing, content_type: content_type.unwrap_or_default() })
+        Some(Self { length, status, framing, content_type: content_type.unwrap_or_default(), content_encoding })
     }
 }
 

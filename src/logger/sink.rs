@@ -1,33 +1,40 @@
-//! The sink of events: where it is, how it is verified, and what every request to it begins with (SPEC L1, L7).
+//! The sink of events: where it is, how it is verified, what every request to it says, and what its delivery threads
+//! know of it together (SPEC L1, L5, L7).
 //!
 //! Not here: connections to it ([`super::line`]).
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::ServerName;
-use ureq::http::Uri;
 
-use super::event::Attributes;
-use super::line::Target;
+use super::address::Known;
+use super::event::{Attributes, Event};
+use super::fields::{Fields, SecretFields};
+use super::pipeline::Pipelining;
+use super::route::Route;
 use crate::config::LoggerConfig;
-use crate::ops::build::{NAME, VERSION};
-use crate::ops::tls::{Roots, client};
+use crate::ops::trust::Trust;
 
 /// The sink, which all delivery threads share.
 pub(crate) struct Sink {
-    pub(super) target: Target,
+    pub(super) route: Route,
     /// Its URL, without what is secret in it.
     pub(super) name: String,
-    /// What all requests begin with.
-    pub(super) head: Vec<u8>,
-    pub(super) attributes: Attributes,
-    /// Longest wait for an answer.
+    pub(super) trust: Trust,
+    /// Field `Authorization` of the URL's user and password.
+    authorization: Option<String>,
+    secret: Option<SecretFields>,
+    /// What all events have in common.
+    common: Vec<u8>,
+    attributes: Attributes,
+    /// Longest time of an attempt.
     pub(super) limit: Duration,
+    pub(super) known: Known,
+    pipelining: Mutex<Pipelining>,
 }
 
 /// Kinds of lines that the log gets.
@@ -38,59 +45,101 @@ pub(super) mod notice {
     pub(in crate::logger) const FULL: usize = 3;
     pub(in crate::logger) const TOO_LARGE: usize = 4;
     pub(in crate::logger) const SPOOL: usize = 5;
+    pub(in crate::logger) const CORRUPT: usize = 6;
 }
 
 impl Sink {
     /// # Errors
-    /// When the URL is none for HTTP, or there is nothing to verify an https sink with.
+    /// When the URL is none for HTTP.
     pub(crate) fn new(config: &LoggerConfig) -> Result<Arc<Self>, String> {
-        let url: Uri = config.url.parse().map_err(|error| format!("--log-url: {error}"))?;
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        let (userinfo, place) = match authority.rsplit_once('@') {
-            Some((userinfo, place)) => (Some(userinfo), place),
-            None => (None, authority),
-        };
-        let name = format!("{}://{place}{}", url.scheme_str().unwrap_or("http"), url.path());
+        let (route, userinfo) = Route::of_flag(&config.url)?;
+        let name = route.name();
         let attributes = Attributes::of(config);
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        let mut head = format!("POST {path} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: {NAME}/{VERSION}\r\n");
-        if let Some(pair) = userinfo {
-            // A String takes every character, so this can't fail.
-            let _ = write!(head, "Authorization: {}\r\n", basic(pair));
-        }
+        let mut common = String::new();
         for (name, value) in attributes.common() {
-            let _ = write!(head, "{name}: {value}\r\n");
+            // A String takes every character, so this can't fail.
+            let _ = write!(common, "{name}: {value}\r\n");
         }
-        let target = target(&url, config).map_err(|why| format!("--log-url {name}: {why}"))?;
-        let limit = config.client_timeout;
-        Ok(Arc::new(Self { target, name, head: head.into_bytes(), attributes, limit }))
+        let secret = config.headers_file.clone().map(SecretFields::new);
+        let sink = Self {
+            trust: trust(&name, config),
+            authorization: userinfo.map(|pair| format!("Authorization: {}\r\n", basic(&pair))),
+            route,
+            name,
+            secret,
+            common: common.into_bytes(),
+            attributes,
+            limit: config.client_timeout,
+            known: Known::default(),
+            pipelining: Mutex::default(),
+        };
+        sink.say_what_is_missing();
+        Ok(Arc::new(sink))
+    }
+
+    /// A file that can't be used yet keeps nothing from starting: events wait for it.
+    fn say_what_is_missing(&self) {
+        if matches!(self.route.server_name(), Ok(Some(_)))
+            && let Err(why) = self.trust.client()
+        {
+            log::error!("log sink {}: {why}; events wait until there is one", self.name);
+        }
+        if let Err(why) = self.fields() {
+            log::error!("log sink {}: {why}; events wait until it can be read", self.name);
+        }
+    }
+
+    /// Returns the fields of `--log-headers-file` of this moment.
+    ///
+    /// # Errors
+    /// When there should be some and are none.
+    pub(super) fn fields(&self) -> Result<Option<Fields>, String> {
+        self.secret.as_ref().map(SecretFields::current).transpose()
+    }
+
+    /// What is known of pipelining. Held for a few instructions.
+    pub(super) fn pipelining(&self) -> MutexGuard<'_, Pipelining> {
+        self.pipelining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends the head of an event's request. `secret`: of the file; `now`: when it is sent. Another origin than that
+    /// of `--log-url` gets no credentials.
+    pub(super) fn write_head(
+        &self,
+        out: &mut Vec<u8>,
+        (route, secret): (&Route, Option<&Fields>),
+        event: &Event,
+        now: &str,
+    ) {
+        route.write_start(out);
+        if route.has_origin_of(&self.route) {
+            if let Some(field) = self.authorization.as_deref().filter(|_| !secret.is_some_and(|of| of.has_authorization))
+            {
+                out.extend_from_slice(field.as_bytes());
+            }
+            out.extend_from_slice(secret.map_or(&[][..], |fields| &fields.bytes));
+        }
+        out.extend_from_slice(&self.common);
+        for (name, value) in self.attributes.of_event(event, now) {
+            for part in [name, ": ", &value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        let mut length = String::new();
+        // A String takes every character, so this can't fail.
+        let _ = write!(length, "Content-Length: {}\r\n\r\n", event.payload.len());
+        out.extend_from_slice(length.as_bytes());
     }
 }
 
-fn target(url: &Uri, config: &LoggerConfig) -> Result<Target, String> {
-    let is_tls = url.scheme_str() == Some("https");
-    // As a name or an address; the brackets of IPv6 are the URL's.
-    let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    if !is_tls {
-        return Ok(Target { host, port, tls: None });
-    }
-    let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
-    Ok(Target { tls: Some((client(&roots(config))?, name)), host, port })
-}
-
-/// The mounted authority if it is there (SPEC L7).
-fn roots(config: &LoggerConfig) -> Roots {
+/// The mounted authority as soon as it is there (SPEC L7).
+fn trust(name: &str, config: &LoggerConfig) -> Trust {
+    let what = format!("log sink {name}");
     if config.tls_skip_verify {
         log::warn!("--logger-tls-skip-verify: whoever answers for --log-url gets the payloads");
-        return Roots::Unverified;
+        return Trust::unverified(&what);
     }
-    let file = &config.ca_cert_file;
-    if file.exists() {
-        log::info!("--log-url is verified against {}", file.display());
-        return Roots::File(file.clone());
-    }
-    Roots::System
+    Trust::file_or_system(&what, config.ca_cert_file.clone())
 }
 
 /// RFC 7617, of `user:password` percent-encoded.
@@ -105,16 +154,20 @@ pub(super) fn basic(pair: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logger::event::tests::event;
+    use crate::logger::event::Type;
     use crate::logger::tests::config;
 
-    fn sink(url: &str) -> Result<Arc<Sink>, String> {
-        Sink::new(&config(url))
+    fn head(sink: &Sink, route: &Route, secret: Option<&Fields>) -> String {
+        let mut out = Vec::new();
+        sink.write_head(&mut out, (route, secret), &event(Type::Request), "now");
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_user_in_the_url_becomes_a_field_and_is_not_shown() {
-        let sink = sink("http://us%40er:p%3Aw%@a.b:8443/c?token=1").unwrap();
-        let head = String::from_utf8(sink.head.clone()).unwrap();
+        let sink = Sink::new(&config("http://us%40er:p%3Aw%@a.b:8443/c?token=1")).unwrap();
+        let head = head(&sink, &sink.route, None);
         assert!(head.starts_with("POST /c?token=1 HTTP/1.1\r\nHost: a.b:8443\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nAuthorization: Basic {}\r\n", STANDARD.encode("us@er:p:w%"))), "{head}");
         assert_eq!(sink.name, "http://a.b:8443/c");
@@ -122,18 +175,22 @@ mod tests {
 
     #[test]
     fn a_sink_has_its_schemes_port_and_the_root_path() {
-        let sink = sink("http://[::1]").unwrap();
-        assert_eq!((&*sink.target.host, sink.target.port), ("::1", 80));
-        assert!(sink.head.starts_with(b"POST / HTTP/1.1\r\nHost: [::1]\r\n"));
+        let sink = Sink::new(&config("http://[::1]")).unwrap();
+        assert_eq!((&*sink.route.host, sink.route.port), ("::1", 80));
+        assert!(head(&sink, &sink.route, None).starts_with("POST / HTTP/1.1\r\nHost: [::1]\r\n"));
     }
 
     #[test]
-    fn a_mounted_authority_that_is_none_is_an_error() {
-        let file = std::env::temp_dir().join(format!("kserve-agent-sink-{}", std::process::id()));
-        std::fs::write(&file, "no certificate").unwrap();
-        let of_file = LoggerConfig { ca_cert_file: file.clone(), ..config("https://sink") };
-        let error = Sink::new(&of_file).map(|_| ()).unwrap_err();
-        std::fs::remove_file(&file).unwrap();
-        assert!(error.starts_with("--log-url https://sink/: "), "{error}");
+    fn another_origin_gets_no_credentials_and_a_file_goes_before_the_url() {
+        let sink = Sink::new(&config("http://user:password@a/")).unwrap();
+        let secret = Fields { bytes: (*b"Authorization: Bearer b\r\n").into(), has_authorization: true };
+        let own = head(&sink, &sink.route, Some(&secret));
+        assert_eq!(own.matches("Authorization").count(), 1, "{own}");
+        assert!(own.contains("Authorization: Bearer b\r\n"), "{own}");
+        for (location, has_some) in [("http://a/other", true), ("http://b/", false), ("http://a:81/", false)] {
+            let route = sink.route.redirected(location).unwrap();
+            assert_eq!(head(&sink, &route, Some(&secret)).contains("Authorization"), has_some, "{location}");
+            assert_eq!(head(&sink, &route, None).contains("Authorization"), has_some, "{location}");
+        }
     }
 }

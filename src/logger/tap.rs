@@ -13,14 +13,13 @@
 //! Not here: which requests have a tap (the proxy), and what becomes of events ([`super::deliver`]).
 
 use std::cell::RefCell;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use log::Level;
 use serde_json::{Map, Value as Json};
 
-use super::event::{Event, Receipt, Type};
+use super::event::{Context, Event, Receipt, Type};
 use super::metrics::{Dropped, TapMetrics};
 use super::outgoing::Outgoing;
 use super::room::{Place, Room};
@@ -30,6 +29,7 @@ use crate::config::{LOG_PAYLOAD_BYTES, LogMode, LoggerConfig};
 use crate::http1::Framing;
 use crate::http1::body::{Body, Keep};
 use crate::http1::head::RequestHead;
+use crate::logger::record::fnv1a;
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -61,17 +61,25 @@ pub(super) struct Wanted {
 /// One request that is logged.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    id: Arc<str>,
-    metadata: Arc<str>,
+    shared: Shared,
     request: Option<Message>,
     response: Response,
     is_head: bool,
+}
+
+/// What the two events of a request share.
+#[derive(Debug)]
+struct Shared {
+    id: Arc<str>,
+    metadata: Arc<str>,
+    context: Option<Arc<Context>>,
 }
 
 /// A message that is being captured.
 #[derive(Debug)]
 struct Message {
     content_type: Box<str>,
+    content_encoding: Box<str>,
     status: Option<u16>,
     capture: Capture,
 }
@@ -112,11 +120,7 @@ impl Wanted {
         if self.sample >= 1.0 {
             return true;
         }
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        #[expect(clippy::cast_precision_loss, reason = "53 bits are enough to decide by")]
-        let place = hasher.finish() as f64 / u64::MAX as f64;
-        place < self.sample
+        share_of(id) < self.sample
     }
 
     /// The fields that were asked for, by the names that they were asked for by.
@@ -146,12 +150,15 @@ impl Handle {
         }
         let request = wanted.requests.then(|| Message {
             content_type: field(head, "content-type"),
+            content_encoding: fields(head, "content-encoding"),
             status: None,
             capture: Capture::new(head.framing, self.room.place()),
         });
+        let metadata = Arc::from(wanted.metadata(head));
+        let (request_id, parent) = (field(head, "x-request-id"), field(head, "traceparent"));
+        let context = Context::new(request_id, parent, fields(head, "tracestate"));
         Some(Box::new(Tap {
-            id,
-            metadata: Arc::from(wanted.metadata(head)),
+            shared: Shared { id, metadata, context },
             request,
             response: if wanted.responses { Response::Head } else { Response::Unwanted },
             is_head: head.method == b"HEAD",
@@ -172,17 +179,21 @@ impl Handle {
         waits
     }
 
-    fn offer(&self, of: Type, id: &Arc<str>, metadata: &Arc<str>, message: Message) {
-        let Message { content_type, status, capture: Capture { payload, mut place, lost, .. } } = message;
-        let mut fits = || place.grow(Event::overhead(id, metadata, &content_type));
+    fn offer(&self, of: Type, Shared { id, metadata, context }: &Shared, message: Message) {
+        let Message { content_type, content_encoding, status, capture } = message;
+        let Capture { payload, mut place, lost, .. } = capture;
+        let texts = [&**id, metadata, &content_type, &content_encoding];
+        let mut fits = || place.grow(Event::overhead(texts, context.as_deref()));
         if let Some(why) = lost.or_else(|| (!fits()).then_some(Dropped::Full)) {
             return self.drops(of, why);
         }
         let event = Event {
-            receipt: Receipt { of, place, segment: None },
+            receipt: Receipt { of, place, entry: None, attempts: None },
             id: Arc::clone(id),
             time: SystemTime::now(),
             content_type,
+            content_encoding,
+            context: context.clone(),
             metadata: Arc::clone(metadata),
             status,
             payload,
@@ -238,7 +249,7 @@ impl Tap {
 
     fn request_ended(&mut self, to: Option<&Handle>) {
         if let (Some(request), Some(to)) = (self.request.take(), to) {
-            to.offer(Type::Request, &self.id, &self.metadata, request);
+            to.offer(Type::Request, &self.shared, request);
         }
     }
 
@@ -259,7 +270,7 @@ impl Tap {
     /// The response has ended.
     pub(crate) fn ends(self, to: &Handle) {
         if let Response::Body(response) = self.response {
-            to.offer(Type::Response, &self.id, &self.metadata, response);
+            to.offer(Type::Response, &self.shared, response);
         }
     }
 }
@@ -272,9 +283,29 @@ impl Handle {
         let framing = if is_head { Framing::Empty } else { head.framing };
         Response::Body(Message {
             content_type: text(head.content_type),
+            content_encoding: text(head.content_encoding),
             status: Some(head.status),
             capture: Capture::new(framing, self.room.place()),
         })
+    }
+}
+
+/// Where an id lies between 0 and 1. FNV-1a spreads short ids over the low bits, which the multiplication of a Fibonacci
+/// hash brings to the top.
+fn share_of(id: &str) -> f64 {
+    let hash = fnv1a(id.as_bytes()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are enough to decide by")]
+    let place = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / u64::MAX as f64;
+    place
+}
+
+/// All fields of this name as one (RFC 9110 §5.3); empty if there is none.
+fn fields(head: &RequestHead<'_, '_>, name: &str) -> Box<str> {
+    let mut found = head.fields.iter().filter(|field| field.1.eq_ignore_ascii_case(name)).map(|field| field.2);
+    let first = found.next().unwrap_or_default();
+    match found.next() {
+        None => text(first),
+        Some(second) => text(&[first, second].into_iter().chain(found).collect::<Vec<_>>().join(&b", "[..])),
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod probe;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod retry_after;
+pub(crate) mod reload;
 pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod tls;
+pub(crate) mod trust;

@@ -88,7 +88,7 @@ fn a_refused_event_comes_again_and_does_not_hold_up_the_others() {
 
 #[test]
 fn each_status_that_may_pass_is_tried_again() {
-    const STATUSES: [u16; 6] = [408, 425, 429, 500, 503, 599];
+    const STATUSES: [u16; 8] = [404, 408, 409, 425, 429, 500, 503, 599];
     let tried = Mutex::new(BTreeMap::<String, usize>::new());
     let sink = Sink::with(move |event| {
         let mut tried = tried.lock().unwrap();
@@ -108,7 +108,7 @@ fn each_status_that_may_pass_is_tried_again() {
 
 #[test]
 fn any_other_status_is_final() {
-    const STATUSES: [u16; 8] = [300, 302, 304, 400, 401, 404, 413, 418];
+    const STATUSES: [u16; 8] = [300, 302, 304, 400, 401, 403, 410, 413];
     let sink = Sink::with(|event| {
         format!("HTTP/1.1 {} Any\r\nLocation: /else\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n", event.id()).into()
     });

@@ -64,6 +64,8 @@ mod puller_crash;
 mod puller_failures;
 mod puller_life;
 mod puller_support;
+mod sink_endings;
+mod sink_moves;
 mod spool;
 mod spool_damage;
 mod spool_support;

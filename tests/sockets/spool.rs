@@ -2,6 +2,8 @@
 //! (SPEC L6).
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -9,7 +11,7 @@ use crate::spool_support::{
     Folder, Name, ask, await_accepted, await_names, delivered, kill, leave, names, request, spooling, stop,
 };
 use crate::support::sink::{TAKEN, dead_flag};
-use crate::support::{Agent, Books, Server, Sink, until};
+use crate::support::{Agent, Books, PATIENCE, Server, Sink, until};
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
 
@@ -96,11 +98,10 @@ fn crashes_in_a_row_with_a_healthy_sink_lose_nothing_and_count_what_comes_twice(
     let distinct = delivered(&sink).len() as u64;
     assert!(distinct >= fresh, "{distinct} of {fresh}");
     let twice = sink.events().len() as u64 - distinct;
-    // What was replayed after the last look before a crash can't be known here, but it was in the folder: at most a
-    // segment of each run.
-    let most = again + replayed(&agent) + 6 * 1024 * 1024 / 100;
+    // What was replayed after the last look before a crash can't be known here; what is sent twice was under way at one of
+    // the crashes, or was replayed.
+    let most = again + replayed(&agent) + 6 * 5 * 64;
     assert!(twice <= most, "{twice} twice, {most}");
-    assert!(again + replayed(&agent) > 0);
 }
 
 #[test]
@@ -142,9 +143,9 @@ fn an_end_in_the_middle_of_a_replay_says_what_was_not_even_read() {
 #[test]
 fn segments_go_with_their_last_event() {
     let (server, sink, folder) = (Server::good(), Sink::good(), Folder::new());
-    let agent = spooling(&server, &sink.flag(), &folder, &[]);
-    // Five segments of 1 MiB.
-    ask(&agent, 0..50, 100_000);
+    // Segments of 64 KiB.
+    let agent = spooling(&server, &sink.flag(), &folder, &["--log-spool-bytes=4194304"]);
+    ask(&agent, 0..50, 10_000);
     await_accepted(&agent, 100);
     Books::settled(&agent);
     until("only the one that is written is left", || folder.segments().len() <= 1);
@@ -157,34 +158,91 @@ fn segments_go_with_their_last_event() {
 }
 
 #[test]
-fn a_backlog_larger_than_the_queue_goes_in_pieces_beside_new_requests() {
+fn events_that_a_sink_refuses_wait_on_disk_and_let_the_others_pass() {
     const QUEUE: u64 = 300_000;
     let (server, folder) = (Server::good(), Folder::new());
-    leave(&folder, 0..400, 10_000);
-    // New ones have numbers from 1000.
+    leave(&folder, 0..100, 10_000);
     let open = Arc::new(AtomicBool::new(false));
     let is_open = Arc::clone(&open);
     let sink = Sink::with(move |event| {
-        let is_old = event.id().parse::<usize>().unwrap() < 1000;
-        if is_old && !is_open.load(Ordering::Relaxed) { BUSY } else { TAKEN }.to_vec()
+        // More than the memory of events that come from disk.
+        let is_refused = event.id().parse::<usize>().unwrap() < 10 && event.is_request();
+        if is_refused && !is_open.load(Ordering::Relaxed) { BUSY } else { TAKEN }.to_vec()
     });
     let agent = spooling(&server, &sink.flag(), &folder, &[&format!("--log-queue-bytes={QUEUE}")]);
-    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > QUEUE / 2);
     ask(&agent, 1000..1010, 100);
-    until("the new ones are there", || {
-        let seen: BTreeSet<Name> = delivered(&sink);
-        seen.is_superset(&names(1000..1010))
-    });
+    let wanted: BTreeSet<Name> = names(10..100).union(&names(1000..1010)).cloned().collect();
+    let all = || delivered(&sink).is_superset(&wanted);
+    assert!(crate::support::holds_within(PATIENCE * 3, all), "{:?}\n{}", Books::of(&agent), agent.log());
+    assert!(agent.metrics().count("kserve_logger_queue_bytes") <= QUEUE);
     let books = Books::of(&agent);
-    assert!(books.dropped == 0 && books.sent == 20 && books.waiting < 60, "{books:?}");
+    assert_eq!((books.dropped, books.waiting), (0, 10), "{books:?}");
     open.store(true, Ordering::Relaxed);
-    while delivered(&sink).len() < 820 {
-        assert!(agent.metrics().count("kserve_logger_queue_bytes") <= QUEUE);
-        ask(&agent, 1000..1001, 100);
+    assert!(crate::support::holds_within(PATIENCE * 3, || Books::of(&agent).waiting == 0), "{}", agent.log());
+    assert_eq!(Books::settled(&agent), Books::all_sent(220));
+    assert_eq!(replayed(&agent), 200);
+}
+
+#[test]
+fn what_memory_has_no_room_for_waits_on_disk_in_order() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let (port, dead) = dead_flag();
+    let flags = ["--log-queue-bytes=200000", "--log-mode=request", "--workers=1"];
+    let agent = spooling(&server, &dead, &folder, &flags);
+    for number in 0..100 {
+        ask(&agent, number..number + 1, 20_000);
+        await_accepted(&agent, number + 1);
     }
+    assert!(agent.metrics().count("kserve_logger_queue_bytes") < 200_000);
+    let sink = Sink::good_on(port);
+    let wanted = names(0..100).into_iter().filter(|name| name.1).collect();
+    let all = || delivered(&sink) == wanted;
+    assert!(crate::support::holds_within(PATIENCE * 4, all), "{:?}\n{}", Books::of(&agent), agent.log());
+    assert_eq!(Books::settled(&agent), Books::all_sent(100));
+    let ids: Vec<usize> = sink.events().iter().map(|event| event.id().parse().unwrap()).collect();
+    let waited: Vec<usize> = ids.iter().copied().filter(|id| *id > 10).collect();
+    assert!(waited.is_sorted(), "{ids:?}");
+}
+
+#[test]
+fn nothing_on_disk_expires_unless_it_is_to() {
+    let (server, folder) = (Server::good(), Folder::new());
+    let agent = spooling(&server, &dead_flag().1, &folder, &["--log-retry-for=1s"]);
+    ask(&agent, 0..1, 10);
+    until("both are given up", || Books::of(&agent).failed == 2);
+    until("they leave the disk", || agent.metrics().count("kserve_logger_spool_bytes") < 1000);
+    drop(agent);
+    let agent = spooling(&server, &dead_flag().1, &Folder::new(), &[]);
+    assert!(agent.log().contains(r#""retry_for_seconds":null"#), "{}", agent.log());
+}
+
+#[test]
+fn what_was_delivered_is_not_sent_again_after_a_crash() {
+    let (server, sink, folder) = (Server::good(), Sink::good(), Folder::new());
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    ask(&agent, 0..100, 100);
+    await_accepted(&agent, 200);
     Books::settled(&agent);
-    until("the backlog's segments are gone", || folder.segments().len() <= 1);
-    assert_eq!(replayed(&agent), 800);
+    assert_eq!(folder.segments().len(), 1, "the segment is still written");
+    kill(agent);
+    let agent = spooling(&server, &sink.flag(), &folder, &[]);
+    folder.await_empty(&agent);
+    assert_eq!((replayed(&agent), sink.events().len()), (0, 200));
+}
+
+#[test]
+fn payloads_are_private_whatever_stood_there_before() {
+    let (server, folder) = (Server::good(), Folder::new());
+    fs::set_permissions(&folder.path, fs::Permissions::from_mode(0o755)).unwrap();
+    let agent = spooling(&server, &dead_flag().1, &folder, &[]);
+    ask(&agent, 0..1, 10);
+    await_accepted(&agent, 2);
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path), 0o700);
+    for entry in fs::read_dir(&folder.path).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
 }
 
 #[test]
@@ -207,28 +265,18 @@ fn a_backlog_of_events_larger_than_the_queue_is_held_one_at_a_time() {
 }
 
 #[test]
-fn block_makes_new_requests_wait_for_an_old_backlog_and_loses_nothing_in_a_crash() {
+fn with_a_queue_on_disk_no_request_waits_for_a_sink_that_is_away() {
     let (server, folder) = (Server::good(), Folder::new());
     let flags = ["--log-when-full=block", "--log-queue-bytes=100000"];
     leave(&folder, 0..100, 2000);
-    let (_, dead) = dead_flag();
-    let agent = spooling(&server, &dead, &folder, &flags);
-    let mut waiting = agent.connect();
-    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > 50_000);
-    waiting.send(request(1000, 10));
-    until("it waits", || agent.metrics().count("kserve_logger_requests_delayed_total") == 1);
-    kill(agent);
-
     let (port, dead) = dead_flag();
     let agent = spooling(&server, &dead, &folder, &flags);
-    until("half of the queue is full", || agent.metrics().count("kserve_logger_queue_bytes") > 50_000);
-    let mut waiting = agent.connect();
-    waiting.send(request(1000, 10));
-    until("it waits", || agent.metrics().count("kserve_logger_requests_delayed_total") == 1);
+    until("events are read from disk", || replayed(&agent) > 0);
+    ask(&agent, 1000..1100, 2000);
+    assert_eq!(agent.metrics().count("kserve_logger_requests_delayed_total"), 0);
     let sink = Sink::good_on(port);
-    assert_eq!(waiting.response().status(), 200);
-    let wanted = names(0..100).union(&names(1000..1001)).cloned().collect();
+    let wanted = names(0..100).union(&names(1000..1100)).cloned().collect();
     await_names(&sink, &wanted, &agent);
-    assert_eq!(Books::settled(&agent), Books::all_sent(202));
+    assert_eq!(Books::settled(&agent), Books::all_sent(400));
     until("only the one that is written is left", || folder.segments().len() <= 1);
 }

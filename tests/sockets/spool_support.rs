@@ -59,9 +59,23 @@ impl Folder {
         assert!(is_empty, "{:?}\n{}", self.segments(), agent.log());
     }
 
-    /// The segment of this number.
+    /// The segment of this number, with a mark that no event has.
     pub(crate) fn segment(&self, number: u64) -> PathBuf {
-        self.path.join(format!("{number:020}.events"))
+        self.path.join(format!("{number:020}-{:016x}.events", 0xabcd))
+    }
+
+    /// Puts a segment there whose events have this mark.
+    pub(crate) fn put(&self, number: u64, mark: u64, bytes: &[u8]) {
+        fs::write(self.path.join(format!("{number:020}-{mark:016x}.events")), bytes).unwrap();
+    }
+
+    /// What was set aside, in order.
+    pub(crate) fn corrupt(&self) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|suffix| suffix == "corrupt")).collect();
+        paths.sort_unstable();
+        paths.iter().map(|path| fs::read(path).unwrap()).collect()
     }
 }
 
@@ -151,7 +165,7 @@ pub(crate) fn ends(segment: &Path) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
-        at += 8 + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        at += 20 + u32::from_le_bytes(bytes[at + 12..at + 16].try_into().unwrap()) as usize;
         ends.push(at);
     }
     assert_eq!(at, bytes.len());

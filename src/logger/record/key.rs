@@ -45,7 +45,7 @@ fn name(text: &str) -> String {
     let readable: String = text.chars().take(OBJECT_ID_BYTES).map(|c| if is_safe(c) { c } else { '_' }).collect();
     let readable = readable.trim_start_matches(|c| !is_first(c));
     let dash = if readable.is_empty() { "" } else { "-" };
-    format!("{readable}{dash}{:016x}", digest(text.as_bytes()))
+    format!("{readable}{dash}{:016x}", fnv1a(text.as_bytes()))
 }
 
 /// Not a dot or `_`, as Spark and Hive skip such files; not a dash, which a shell's program takes for an option.
@@ -60,7 +60,7 @@ fn is_safe(c: char) -> bool {
 
 /// FNV-1a: the same in every build. It keeps ids apart, and need not keep anybody from making two alike: who wants that
 /// sends the same id.
-fn digest(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -1,108 +1,133 @@
-//! The queue on disk: every event is written before it is accepted, and what a crash left is delivered after the restart
-//! (SPEC L6, `--log-spool-dir`).
+//! The queue on disk: every event is written before it is accepted, and what is not delivered when the agent ends, however
+//! it ends, is delivered after the next start (SPEC L6, `--log-spool-dir`).
 //!
 //! ```text
-//!   workers ─ events ─▶ keeper: appended to a segment ─▶ couriers ─ done ─▶ segment deleted with its last event
-//!   start: segments of an earlier run ─ read, as far as there is room ─▶ ┘
+//!   workers ─ events ─▶ keeper: appended to a segment ─ memory has room and none waits ─▶ delivery threads ─▶ acknowledged
+//!                                   │                                                        ▲   │             in its entry
+//!                                   └─▶ backlog on disk ─ read as memory has room ───────────┘   └─ failed ─▶ parked on disk
+//!   start: segments of an earlier run ─▶ backlog
 //! ```
 //!
-//! Events are in memory as well, so the folder holds no more of them than the queue does; what was delivered beside one
-//! that was not stays with it in its segment, so the folder has a limit of its own. An event that finds no place on the
-//! disk is delivered all the same, and counted: what it loses is the restart.
+//! Memory bounds what is under way and the folder what waits, by `--log-spool-bytes`. Events go in the order they came, but
+//! for those that have failed. An event that finds no place on the disk is delivered all the same, and counted: what it
+//! loses is the restart.
 //!
-//! Not here: the format ([`entry`]), files ([`segment`]).
+//! Not here: the format ([`entry`]), damage ([`reader`]), files ([`segment`], [`dir`]).
 
+mod backlog;
+mod dir;
 mod entry;
+mod parking;
+mod reader;
 pub(super) mod segment;
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, never, select};
+use crossbeam_channel::{Receiver, Sender, never, select};
 use log::Level;
 
+use self::backlog::{Backlog, Damage, Next, Waiting};
 use self::entry::Entry;
-use self::segment::{Folder, Found, Reader, Segment, Writer};
-use super::event::{Event, Receipt};
-use super::metrics::{SpoolMetrics, TapMetrics, Unspooled};
+pub(super) use self::parking::Parked;
+use self::parking::Parking;
+use self::segment::{Segment, Segments, Writer};
+use super::ending::Ending;
+use super::event::{Context, Event, Receipt, Type};
+use super::metrics::{Corrupt, CourierMetrics, Failed, SpoolMetrics, TapMetrics, Unspooled};
 use super::room::{Place, Room};
 use super::sink::notice;
-use crate::config::{LOG_FLIGHT_BYTES, LOG_SEGMENT_BYTES, log_spool_bytes};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_FLIGHT_EVENTS, LOG_RECORD_BYTES, log_segment_bytes};
 use crate::ops::notice::Notices;
 
-/// The thread that writes.
+/// The thread that writes and reads.
 pub(crate) struct Keeper {
+    /// Closed when the workers are gone.
     events: Receiver<Vec<Event>>,
     couriers: Sender<Vec<Event>>,
-    /// Rings when there is room again.
+    /// More may come from the workers.
+    is_fed: bool,
+    /// Has a message when there is room again.
     room_made: Receiver<()>,
     room: Arc<Room>,
-    /// Closed when the agent begins to end.
-    ending: Receiver<Infallible>,
-    folder: Folder,
+    ending: Ending,
+    segments: Segments,
     /// Bytes in the folder at most.
     most: u64,
     writer: Option<Writer>,
-    /// Segments of an earlier run.
-    old: VecDeque<Arc<Segment>>,
-    reader: Option<Reader>,
+    backlog: Backlog,
+    /// Events that have failed.
+    failed: Receiver<Parked>,
+    parking: Parking,
+    /// An event that was read and waits for room.
+    read: Option<Waiting>,
     /// There is more of an earlier run.
     unread: Arc<AtomicBool>,
-    /// An event that was read and waits for room.
-    read: Option<Box<Entry>>,
     output: Vec<u8>,
+    /// Where the entries in it begin.
+    starts: Vec<u64>,
     notices: Arc<Notices>,
-    accepted: Arc<TapMetrics>,
-    metrics: Arc<SpoolMetrics>,
+    counts: Counts,
+}
+
+/// What a keeper counts.
+#[derive(Clone)]
+pub(super) struct Counts {
+    pub(super) accepted: Arc<TapMetrics>,
+    pub(super) given_up: Arc<CourierMetrics>,
+    pub(super) spool: Arc<SpoolMetrics>,
 }
 
 /// What a keeper is made with.
 pub(super) struct Parts {
     pub(super) events: Receiver<Vec<Event>>,
+    pub(super) failed: Receiver<Parked>,
     pub(super) room_made: Receiver<()>,
     pub(super) room: Arc<Room>,
-    pub(super) ending: Receiver<Infallible>,
+    pub(super) ending: Ending,
     pub(super) notices: Arc<Notices>,
     pub(super) accepted: Arc<TapMetrics>,
+    pub(super) given_up: Arc<CourierMetrics>,
 }
 
 impl Keeper {
     /// # Errors
     /// When the folder can't be used.
-    pub(super) fn new(path: &Path, couriers: Sender<Vec<Event>>, parts: Parts) -> io::Result<Self> {
-        let (folder, old) = Folder::open(path)?;
+    pub(super) fn new((path, most): (&Path, u64), couriers: Sender<Vec<Event>>, parts: Parts) -> io::Result<Self> {
+        let (segments, old) = Segments::open(path)?;
         if !old.is_empty() {
-            let bytes = folder.total.load(Ordering::Relaxed);
+            let bytes = segments.total.load(Ordering::Relaxed);
             log::info!("--log-spool-dir: {} segments of an earlier run, {bytes} bytes, are delivered now", old.len());
         }
-        let Parts { events, room_made, room, ending, notices, accepted } = parts;
+        let Parts { events, failed, room_made, room, ending, notices, accepted, given_up } = parts;
+        let spool = Arc::new(SpoolMetrics::new(Arc::clone(&segments.total), most));
         Ok(Self {
-            most: log_spool_bytes(room.most()),
-            metrics: Arc::new(SpoolMetrics::new(Arc::clone(&folder.total))),
             events,
             couriers,
+            is_fed: true,
             room_made,
             room,
             ending,
-            folder,
+            segments,
+            most,
             writer: None,
             unread: Arc::new(AtomicBool::new(!old.is_empty())),
-            old: old.into(),
-            reader: None,
+            backlog: Backlog::new(old),
+            failed,
+            parking: Parking::default(),
             read: None,
             output: Vec::new(),
+            starts: Vec::new(),
             notices,
-            accepted,
+            counts: Counts { accepted, given_up, spool },
         })
     }
 
     pub(super) fn metrics(&self) -> Arc<SpoolMetrics> {
-        Arc::clone(&self.metrics)
+        Arc::clone(&self.counts.spool)
     }
 
     /// Whether there is more of an earlier run than was read.
@@ -110,151 +135,235 @@ impl Keeper {
         Arc::clone(&self.unread)
     }
 
-    /// Keeps events until the workers are gone. What was not read by then stays for the next start.
+    /// Keeps events until the workers are gone, and feeds the delivery threads until there is nothing left or no time.
     pub(crate) fn run(mut self) {
         loop {
-            let quiet = never();
-            let room_made = if self.replay() { &self.room_made } else { &quiet };
-            select! {
-                recv(self.events) -> events => match events {
-                    Ok(events) => self.keep(events),
-                    Err(_) => {
-                        // Before the couriers hear of the end, with whom the process ends: it goes if it is not needed.
-                        self.writer = None;
-                        return;
-                    }
-                },
-                recv(room_made) -> _ => {}
+            let waits = self.feed();
+            let end = self.ending.ends_at.get().copied();
+            let is_over = end.is_some_and(|end| end <= Instant::now());
+            if is_over || !self.is_fed && self.backlog.is_empty() && self.read.is_none() {
+                return;
             }
+            self.wait(waits, end);
         }
     }
 
-    /// Reads what an earlier run left as long as there is room and nothing new; whether there is more.
-    fn replay(&mut self) -> bool {
-        while self.events.is_empty() && !self.has_begun_to_end() {
-            if self.read.is_none() {
-                match self.next_old() {
-                    Some(entry) => self.read = Some(entry),
-                    None => {
-                        self.unread.store(false, Ordering::Relaxed);
-                        return false;
-                    }
+    /// Waits for events, for the time of one that has failed, and for room if something waits for it.
+    fn wait(&mut self, waits: bool, end: Option<Instant>) {
+        let (quiet, silent) = (never(), never());
+        let room_made = if waits { &self.room_made } else { &quiet };
+        let events = if self.is_fed { &self.events } else { &silent };
+        let due = self.parking.next_due(Instant::now()).filter(|_| !waits);
+        let until = due.into_iter().chain(end).min();
+        let timeout = until.map_or_else(never, crossbeam_channel::at);
+        select! {
+            recv(events) -> events => match events {
+                Ok(events) => self.keep(events),
+                Err(_) => {
+                    self.is_fed = false;
+                    // It goes if it is not needed.
+                    self.writer = None;
+                }
+            },
+            recv(self.failed) -> parked => match parked {
+                Ok(parked) => {
+                    self.parking.add(parked);
+                    self.failed.try_iter().for_each(|parked| self.parking.add(parked));
+                }
+                // The delivery threads have ended.
+                Err(_) => self.failed = never(),
+            },
+            recv(self.ending.begins) -> _ => self.ending.begins = never(),
+            recv(room_made) -> _ => {}
+            recv(timeout) -> _ => {}
+        }
+    }
+
+    /// Reads events from disk as long as there is room and nothing new. Returns whether one waits for room.
+    fn feed(&mut self) -> bool {
+        let mut events = Vec::new();
+        let mut waits = false;
+        while self.events.is_empty() || !self.is_fed {
+            let Some(waiting) = self.next_on_disk() else { break };
+            match self.admit(waiting) {
+                Ok(event) => events.push(event),
+                Err(waiting) => {
+                    self.read = Some(waiting);
+                    waits = true;
+                    break;
                 }
             }
-            // The one half of the room is for those that come now.
-            if self.room.wait() {
-                return true;
-            }
-            if let (Some(entry), Some(reader)) = (self.read.take(), &self.reader) {
-                let mut place = self.room.place();
-                let bytes = entry.payload.len() + Event::overhead(&entry.id, &entry.metadata, &entry.content_type);
-                if !place.grow(bytes) {
-                    if self.room.bytes() > 0 {
-                        self.read = Some(entry);
-                        return true;
-                    }
-                    // All of the room may be less than one event, which then goes alone.
-                    place.take(bytes);
-                }
-                let event = entry.event(place, &reader.segment);
-                self.metrics.replayed.count();
-                self.accepted.accepted.count(event.receipt.of);
-                self.hand_on(vec![event]);
+            if events.len() >= LOG_FLIGHT_EVENTS {
+                self.hand_on(std::mem::take(&mut events));
             }
         }
-        true
+        self.unread.store(self.backlog.has_old() || self.read.as_ref().is_some_and(|read| read.is_old), Ordering::Relaxed);
+        self.hand_on(events);
+        waits
     }
 
-    fn has_begun_to_end(&self) -> bool {
-        self.ending.try_recv() == Err(TryRecvError::Disconnected)
-    }
-
-    fn next_old(&mut self) -> Option<Box<Entry>> {
+    /// The next event that waits on disk.
+    fn next_on_disk(&mut self) -> Option<Waiting> {
+        if self.read.is_some() {
+            return self.read.take();
+        }
         loop {
-            if self.reader.is_none() {
-                let segment = self.old.pop_front()?;
-                match segment.read() {
-                    Ok(reader) => self.reader = Some(reader),
-                    Err(error) => self.note_error(&format!("{}: {error}", segment.name())),
-                }
-                continue;
+            let next = match self.parking.next(Instant::now()) {
+                Next::Nothing => self.backlog.next(),
+                next => next,
+            };
+            match next {
+                Next::Event(waiting) => return Some(waiting),
+                Next::Damage(damage) => self.set_aside(&damage),
+                Next::Error(what) => self.note_error(&what),
+                Next::Nothing => return None,
             }
-            let reader = self.reader.as_mut()?;
-            match reader.next() {
-                Ok(Found::Event(entry)) => return Some(entry),
-                Ok(Found::End) => reader.segment.may_go(),
-                Ok(Found::Torn(bytes)) => {
-                    log::warn!("{}: the last {bytes} bytes are no events", reader.segment.name());
-                    reader.segment.may_go();
-                }
-                Err(error) => {
-                    let what = format!("{}: {error}", reader.segment.name());
-                    self.note_error(&what);
-                }
-            }
-            self.reader = None;
         }
     }
 
-    /// Writes events and hands them on.
+    /// Makes an event of what was read, if there is room for it.
+    fn admit(&self, waiting: Waiting) -> Result<Event, Waiting> {
+        if self.room.is_full_for_spool() && self.room.spool_waits() {
+            return Err(waiting);
+        }
+        let mut place = self.room.place();
+        let bytes = waiting.entry.bytes();
+        if !place.grow(bytes) {
+            // Who makes room from here on says so.
+            self.room.spool_waits();
+            if !place.grow(bytes) {
+                if self.room.bytes() > 0 {
+                    return Err(waiting);
+                }
+                // All of the room may be less than one event, which then goes alone.
+                place.take(bytes);
+            }
+        }
+        if waiting.is_old {
+            self.counts.spool.replayed.count();
+            self.counts.accepted.accepted.count(waiting.entry.of);
+        }
+        Ok(waiting.event(place))
+    }
+
+    /// Keeps and counts what can't be read. An event of which the rest is there was accepted once, by this run or by an
+    /// earlier one.
+    fn set_aside(&self, damage: &Damage) {
+        let Damage { segment, from, to, is_torn } = damage;
+        let name = segment.name();
+        let kept = segment.set_aside(*from, *to).err().map(|error| format!(", and can't be set aside: {error}"));
+        let kept = kept.unwrap_or_default();
+        if *is_torn {
+            self.counts.spool.corrupt.count(Corrupt::Torn);
+            let what = format_args!("{name}: the last {} bytes are the beginning of an event{kept}", to - from);
+            return self.notices.write(notice::CORRUPT, Level::Warn, Instant::now(), what);
+        }
+        self.counts.spool.corrupt.count(Corrupt::Damaged);
+        let what = format_args!("{name}: {} bytes at {from} are no event and are given up{kept}", to - from);
+        self.notices.write(notice::CORRUPT, Level::Error, Instant::now(), what);
+        // Nobody can tell its type any more.
+        self.counts.given_up.fails(Type::Request, Failed::Corrupt);
+        if segment.is_old {
+            self.counts.accepted.accepted.count(Type::Request);
+        } else {
+            segment.release();
+        }
+    }
+
+    /// Writes events, and hands on those that may stay in memory.
     fn keep(&mut self, mut events: Vec<Event>) {
-        let mut rest = &mut events[..];
-        while !rest.is_empty() {
-            let (written, behind) = rest.split_at_mut(self.serialize(rest));
+        let mut direct = Vec::with_capacity(events.len());
+        while !events.is_empty() {
+            let count = self.serialize(&events);
+            let behind = events.split_off(count);
+            let mut written = std::mem::replace(&mut events, behind);
             // One that is long lies there once, and follows from there.
+            let accepted: Vec<Type> = written.iter().map(|event| event.receipt.of).collect();
             let payload = written.first().filter(|event| is_long(event)).map_or(&[][..], |event| &event.payload[..]);
             match self.append(payload) {
-                Ok(segment) => written.iter_mut().for_each(|event| event.receipt.segment = Some(Arc::clone(&segment))),
-                Err(why) => written.iter().for_each(|_| self.metrics.unspooled.count(why)),
+                Ok((segment, at)) if self.must_wait() => self.backlog.add(&segment, at),
+                Ok((segment, at)) => {
+                    for (event, start) in written.iter_mut().zip(&self.starts) {
+                        let segment = Arc::clone(&segment);
+                        event.receipt.entry = Some(segment::EntryRef { segment, at: at + start });
+                    }
+                    direct.append(&mut written);
+                }
+                Err(Unspooled::Full) if self.makes_place(payload.len()) => {
+                    written.append(&mut events);
+                    events = written;
+                    continue;
+                }
+                Err(why) => {
+                    self.note_unspooled(why);
+                    self.counts.spool.unspooled.add(why, count as u64);
+                    direct.append(&mut written);
+                }
             }
-            rest = behind;
+            accepted.into_iter().for_each(|of| self.counts.accepted.accepted.count(of));
         }
-        events.iter().for_each(|event| self.accepted.accepted.count(event.receipt.of));
-        self.hand_on(events);
-        if self.output.capacity() > 2 * LOG_SEGMENT_BYTES {
+        self.hand_on(direct);
+        if self.output.capacity() > 2 * LOG_RECORD_BYTES.min(LOG_FLIGHT_BYTES * 16) {
             self.output = Vec::new();
         }
     }
 
-    /// Makes the entries that are written together, no more than a segment's worth; how many. Of one that is long, the
-    /// head.
+    /// Others are before them, or memory has as many as it may.
+    fn must_wait(&self) -> bool {
+        !self.backlog.is_empty() || self.read.as_ref().is_some() || self.room.is_full_for_spool()
+    }
+
+    /// Makes the entries that are written together, no more than a flight's worth; how many. Of one that is long, the head.
     fn serialize(&mut self, events: &[Event]) -> usize {
         self.output.clear();
+        self.starts.clear();
+        let mark = self.mark();
         if let Some(first) = events.first().filter(|event| is_long(event)) {
-            entry::write_head(&mut self.output, first);
+            self.starts.push(0);
+            entry::write_head(&mut self.output, first, mark);
             return 1;
         }
-        let short = events.iter().take_while(|event| !is_long(event));
-        let mut count = 0;
-        for event in short {
-            if self.output.len() >= LOG_SEGMENT_BYTES {
+        for event in events.iter().take_while(|event| !is_long(event)) {
+            if self.output.len() >= LOG_FLIGHT_BYTES {
                 break;
             }
-            entry::write(&mut self.output, event);
-            count += 1;
+            self.starts.push(self.output.len() as u64);
+            entry::write(&mut self.output, event, mark);
         }
-        count
+        self.starts.len()
     }
 
     fn hand_on(&self, events: Vec<Event>) {
-        // If nobody delivers any more the time is over, and what is on disk stays for the next start.
-        let _ = self.couriers.send(events);
+        if !events.is_empty() {
+            // If nobody delivers any more the time is over, and what is on disk stays for the next start.
+            let _ = self.couriers.send(events);
+        }
     }
 
-    /// Writes the entries, and behind them this payload.
-    fn append(&mut self, payload: &[u8]) -> Result<Arc<Segment>, Unspooled> {
-        if !self.has_place(payload) {
-            // The segment that is written goes with its events now, or a small folder would be full of it for ever.
+    /// The mark of the segment that is written next, which is begun if need be. Without one nothing will be written.
+    fn mark(&mut self) -> u64 {
+        let is_full = |writer: &Writer| writer.segment.bytes() >= log_segment_bytes(self.most);
+        if self.writer.as_ref().is_some_and(is_full) {
             self.writer = None;
         }
-        if !self.has_place(payload) {
-            self.note_error("it is full, so events would be lost by a crash");
+        if self.writer.is_none() && self.segments.total.load(Ordering::Relaxed) < self.most {
+            match self.segments.begin() {
+                Ok(writer) => self.writer = Some(writer),
+                Err(error) => self.note_error(&format!("{error}; events would be lost by a crash")),
+            }
+        }
+        self.writer.as_ref().map_or(0, |writer| writer.segment.mark)
+    }
+
+    /// Writes the entries, and behind them this payload. Returns where.
+    fn append(&mut self, payload: &[u8]) -> Result<(Arc<Segment>, u64), Unspooled> {
+        if !self.has_place(payload.len()) {
             return Err(Unspooled::Full);
         }
-        match self.write(payload) {
-            Ok(segment) => Ok(segment),
+        let Some(writer) = &mut self.writer else { return Err(Unspooled::Error) };
+        match writer.append(&self.output, payload, self.starts.len()) {
+            Ok(at) => Ok((Arc::clone(&writer.segment), at)),
             Err(error) => {
-                // What was written of it ends the segment.
                 self.writer = None;
                 self.note_error(&format!("{error}; events would be lost by a crash"));
                 Err(Unspooled::Error)
@@ -262,21 +371,19 @@ impl Keeper {
         }
     }
 
-    fn has_place(&self, payload: &[u8]) -> bool {
-        self.folder.total.load(Ordering::Relaxed) + (self.output.len() + payload.len()) as u64 <= self.most
+    fn has_place(&self, payload: usize) -> bool {
+        self.segments.total.load(Ordering::Relaxed) + (self.output.len() + payload) as u64 <= self.most
     }
 
-    fn write(&mut self, payload: &[u8]) -> io::Result<Arc<Segment>> {
-        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= LOG_SEGMENT_BYTES as u64) {
-            self.writer = None;
+    /// The segment that is written goes now if all its events are done, or a small folder would be full of it for ever.
+    fn makes_place(&mut self, payload: usize) -> bool {
+        self.writer.take().is_some() && self.has_place(payload)
+    }
+
+    fn note_unspooled(&self, why: Unspooled) {
+        if why == Unspooled::Full {
+            self.note_error("it has --log-spool-bytes, so events would be lost by a crash");
         }
-        let writer = match self.writer.take() {
-            Some(writer) => self.writer.insert(writer),
-            None => self.writer.insert(self.folder.begin()?),
-        };
-        writer.append(&self.output)?;
-        writer.append(payload)?;
-        Ok(Arc::clone(&writer.segment))
     }
 
     fn note_error(&self, what: &str) {
@@ -290,15 +397,27 @@ fn is_long(event: &Event) -> bool {
 }
 
 impl Entry {
-    fn event(self, place: Place, segment: &Arc<Segment>) -> Event {
+    /// What its event counts for in the queue.
+    fn bytes(&self) -> usize {
+        let texts = [&*self.id, &self.metadata, &self.content_type, &self.content_encoding];
+        self.payload.len() + Event::overhead(texts, Some(&self.context))
+    }
+}
+
+impl Waiting {
+    fn event(self, place: Place) -> Event {
+        let entry = *self.entry;
+        let Context { request_id, traceparent, tracestate } = entry.context;
         Event {
-            receipt: Receipt { of: self.of, place, segment: Some(Arc::clone(segment)) },
-            id: self.id.into(),
-            time: self.time,
-            content_type: self.content_type.into(),
-            metadata: self.metadata.into(),
-            status: self.status,
-            payload: self.payload,
+            receipt: Receipt { of: entry.of, place, entry: Some(self.place), attempts: self.attempts },
+            id: entry.id.into(),
+            time: entry.time,
+            content_type: entry.content_type.into(),
+            content_encoding: entry.content_encoding.into(),
+            context: Context::new(request_id, traceparent, tracestate),
+            metadata: entry.metadata.into(),
+            status: entry.status,
+            payload: entry.payload,
         }
     }
 }

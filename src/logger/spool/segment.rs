@@ -1,38 +1,50 @@
-//! Segments: files that events are appended to, each deleted when the last of its events is done.
+//! Segments: files that events are appended to, each acknowledged in its place when its event is done, and deleted when
+//! the last of them is.
 //!
-//! A segment belongs to its events: each holds it, and it goes with the last of them. What a crash leaves is there at the
-//! next start, and is sent again as a whole, so an event that was delivered before the crash may be delivered twice.
+//! An event's acknowledgement is one write into its entry by the thread that has delivered it. So a crash repeats what
+//! was under way, and nothing that was delivered before.
 //!
 //! Nothing is synced: what was written survives the death of the process, however it dies, and not that of the node.
 //!
-//! Not here: who writes and reads ([`super`]).
+//! Not here: who writes and reads ([`super`]), and the folder ([`super::dir`]).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::entry::{self, Entry, PREFIX};
+use super::dir::{Dir, Left};
+use super::entry::{DONE, STATE_AT};
+use crate::ops::random;
 
 /// A file with events that are not all done.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    path: PathBuf,
+    folder: Arc<Dir>,
+    number: u64,
+    pub(super) mark: u64,
+    file: OnceLock<File>,
     bytes: AtomicU64,
-    /// It is left for the next start.
-    stays: AtomicBool,
+    /// Events that are not done, and one for a writer, or for a reader that does not know all of them yet.
+    open: AtomicUsize,
+    /// An earlier run has written it.
+    pub(super) is_old: bool,
     /// Of all segments.
     total: Arc<AtomicU64>,
 }
 
-/// The folder.
-pub(super) struct Folder {
-    path: PathBuf,
-    /// Held as long as the folder is used.
-    _lock: File,
+/// Where an event lies.
+#[derive(Debug)]
+pub(crate) struct EntryRef {
+    pub(super) segment: Arc<Segment>,
+    pub(super) at: u64,
+}
+
+/// The folder, as a sequence of segments.
+pub(super) struct Segments {
+    folder: Arc<Dir>,
     /// The number of the next segment.
     next: u64,
     /// Bytes in all segments.
@@ -42,151 +54,154 @@ pub(super) struct Folder {
 /// A segment that is written.
 pub(super) struct Writer {
     pub(super) segment: Arc<Segment>,
-    file: File,
 }
 
-/// A segment that is read.
-pub(super) struct Reader {
-    pub(super) segment: Arc<Segment>,
-    file: BufReader<File>,
-    left: u64,
-}
-
-/// What reading has found.
-pub(super) enum Found {
-    Event(Box<Entry>),
-    /// The rest, so many bytes, is no events: a crash has cut the last, or the disk has changed one.
-    Torn(u64),
-    End,
-}
-
-const SUFFIX: &str = "events";
-/// No agent has come so far; from there on is room for the segments to come.
-const LAST: u64 = u64::MAX / 2;
-
-impl Folder {
+impl Segments {
     /// Takes the folder, and the segments that an earlier run has left, oldest first.
     ///
     /// # Errors
     /// When it can't be written, or another process uses it.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Arc<Segment>>)> {
-        fs::create_dir_all(path)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| io::Error::other("another process uses this folder"))?;
-        let total = Arc::new(AtomicU64::new(0));
-        let mut numbers = Vec::new();
-        let mut next = 0;
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            let path = entry.path();
-            let Some(number) = number(&path) else { continue };
-            next = next.max(number + 1);
-            if entry.file_type()?.is_file() {
-                numbers.push((number, path));
-            } else {
-                log::warn!("{} is no file, and stays", path.display());
-            }
-        }
-        numbers.sort_unstable();
-        let segment = |(_, path): (u64, PathBuf)| {
-            let bytes = fs::metadata(&path)?.len();
-            total.fetch_add(bytes, Ordering::Relaxed);
-            let total = Arc::clone(&total);
-            // Until it was read, nobody knows what is in it.
-            Ok(Arc::new(Segment { path, bytes: AtomicU64::new(bytes), stays: AtomicBool::new(true), total }))
+        let (folder, left) = Dir::open(path)?;
+        let folder = Arc::new(folder);
+        let total = Arc::new(AtomicU64::new(left.iter().map(|left| left.bytes).sum()));
+        let next = left.last().map_or(0, |left| left.number + 1);
+        let segment = |Left { number, mark, bytes }| {
+            Arc::new(Segment {
+                folder: Arc::clone(&folder),
+                number,
+                mark,
+                file: OnceLock::new(),
+                bytes: AtomicU64::new(bytes),
+                // Until it was read, nobody knows what is in it.
+                open: AtomicUsize::new(1),
+                is_old: true,
+                total: Arc::clone(&total),
+            })
         };
-        let segments = numbers.into_iter().map(segment).collect::<io::Result<_>>()?;
-        Ok((Self { path: path.to_owned(), _lock: lock, next, total }, segments))
+        let segments = left.into_iter().map(segment).collect();
+        Ok((Self { folder, next, total }, segments))
     }
 
     /// A new segment.
     pub(super) fn begin(&mut self) -> io::Result<Writer> {
-        let path = self.path.join(format!("{:020}.{SUFFIX}", self.next));
-        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+        let mark = random::uuid().as_u64_pair().1;
+        let file = self.folder.create(self.next, mark)?;
+        let segment = Segment {
+            folder: Arc::clone(&self.folder),
+            number: self.next,
+            mark,
+            file: OnceLock::from(file),
+            bytes: AtomicU64::new(0),
+            open: AtomicUsize::new(1),
+            is_old: false,
+            total: Arc::clone(&self.total),
+        };
         self.next += 1;
-        let total = Arc::clone(&self.total);
-        let segment = Segment { path, bytes: AtomicU64::new(0), stays: AtomicBool::new(false), total };
-        Ok(Writer { segment: Arc::new(segment), file })
+        Ok(Writer { segment: Arc::new(segment) })
     }
-}
-
-/// Of a segment with this name; `None`: it is none.
-fn number(path: &Path) -> Option<u64> {
-    let stem = path.file_stem().filter(|_| path.extension().is_some_and(|suffix| suffix == SUFFIX))?;
-    let digits = stem.to_str().filter(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok().filter(|number| *number <= LAST)
 }
 
 impl Writer {
-    /// Appends entries.
-    pub(super) fn append(&mut self, entries: &[u8]) -> io::Result<()> {
-        self.file.write_all(entries)?;
-        let bytes = entries.len() as u64;
-        self.segment.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.segment.total.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+    /// Appends entries, and behind them a payload that was not copied. Returns where they begin.
+    ///
+    /// # Errors
+    /// When the disk does not take them; what it has taken is taken back.
+    pub(super) fn append(&mut self, entries: &[u8], payload: &[u8], count: usize) -> io::Result<u64> {
+        let segment = &self.segment;
+        let at = segment.bytes();
+        let file = segment.file()?;
+        let written = file
+            .write_all_at(entries, at)
+            .and_then(|()| file.write_all_at(payload, at + entries.len() as u64));
+        if let Err(error) = written {
+            let _ = file.set_len(at);
+            return Err(error);
+        }
+        let bytes = (entries.len() + payload.len()) as u64;
+        segment.open.fetch_add(count, Ordering::Relaxed);
+        segment.bytes.fetch_add(bytes, Ordering::Relaxed);
+        segment.total.fetch_add(bytes, Ordering::Relaxed);
+        Ok(at)
     }
+}
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.segment.bytes.load(Ordering::Relaxed)
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.segment.release();
     }
 }
 
 impl Segment {
-    /// It is needed at the next start: an event in it was not delivered.
-    pub(crate) fn stay(&self) {
-        self.stays.store(true, Ordering::Relaxed);
+    /// Bytes that were written.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
-    /// It is needed no longer than its events are.
-    pub(super) fn may_go(&self) {
-        self.stays.store(false, Ordering::Relaxed);
+    /// Fills the buffer from this place on.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file()?.read_exact_at(buffer, at)
     }
 
-    pub(super) fn name(&self) -> std::path::Display<'_> {
-        self.path.display()
+    fn file(&self) -> io::Result<&File> {
+        if self.file.get().is_none() {
+            let file = self.folder.open_segment(self.number, self.mark)?;
+            // Threads that come together: one of the files is kept.
+            let _ = self.file.set(file);
+        }
+        self.file.get().ok_or_else(|| io::Error::other("no file"))
     }
 
-    pub(super) fn read(self: &Arc<Self>) -> io::Result<Reader> {
-        let file = File::open(&self.path)?;
-        let left = file.metadata()?.len();
-        Ok(Reader { segment: Arc::clone(self), file: BufReader::new(file), left })
+    /// One more of an earlier run's events was found.
+    pub(super) fn found(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A writer, a reader or an event needs it no longer.
+    pub(super) fn release(&self) {
+        let before = self.open.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "released more often than held");
+    }
+
+    /// Keeps what is damaged.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub(super) fn set_aside(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut bytes = [0; 16 * 1024];
+        let mut at = from;
+        while at < to {
+            let length = usize::try_from(to - at).unwrap_or(usize::MAX).min(bytes.len());
+            self.read_at(&mut bytes[..length], at)?;
+            self.folder.set_aside(self.number, self.mark, &bytes[..length])?;
+            at += length as u64;
+        }
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.folder.path_of(self.number, self.mark).display().to_string()
+    }
+}
+
+impl EntryRef {
+    /// The event is delivered or given up. If that can't be written it is sent again at the next start.
+    pub(crate) fn acknowledge(self) {
+        if let Ok(file) = self.segment.file() {
+            let _ = file.write_all_at(&DONE, self.at + STATE_AT);
+        }
+        self.segment.release();
     }
 }
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if !*self.stays.get_mut() {
-            // If it can't be deleted its events are sent again at the next start.
-            let _ = fs::remove_file(&self.path);
+        if *self.open.get_mut() == 0 {
+            self.folder.remove(self.number, self.mark);
             self.total.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
         }
-    }
-}
-
-impl Reader {
-    /// The next event.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub(super) fn next(&mut self) -> io::Result<Found> {
-        if self.left == 0 {
-            return Ok(Found::End);
-        }
-        if self.left < PREFIX as u64 {
-            return Ok(Found::Torn(self.left));
-        }
-        let mut prefix = [0; PREFIX];
-        self.file.read_exact(&mut prefix)?;
-        let body = self.left - PREFIX as u64;
-        let Some((length, sum)) = entry::prefix(prefix).filter(|(length, _)| *length as u64 <= body) else {
-            return Ok(Found::Torn(self.left));
-        };
-        let mut content = vec![0; length];
-        self.file.read_exact(&mut content)?;
-        let Some(entry) = entry::read(&content, sum) else { return Ok(Found::Torn(self.left)) };
-        self.left = body - length as u64;
-        Ok(Found::Event(Box::new(entry)))
     }
 }
