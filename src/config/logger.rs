@@ -189,6 +189,10 @@ pub const LOG_CORRUPT_BYTES: u64 = 16 * 1024 * 1024;
 /// rather the event that fails than the moment.
 pub const LOG_PARK_AFTER: Duration = Duration::from_secs(2);
 
+/// Time for which events that have failed leave memory when the breaker opens, so that others come in with which the sink
+/// is tried: events that it refuses must not keep those from it that it would take.
+pub const LOG_PARK_FOR: Duration = Duration::from_secs(5);
+
 /// Events that wait so at most, 64 bytes of memory each; with more the first of them are tried sooner.
 pub const LOG_PARKED_EVENTS: usize = 100_000;
 

@@ -16,6 +16,8 @@
 //! Not here: what an answer means and how long to wait ([`super::retry`]), and the way to the destination
 //! ([`super::carrier`]).
 
+mod parking;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ use super::retries::{Parcel, Retries};
 use super::retry::{Attempts, Verdict};
 use super::sink::notice;
 use super::spool::Parked;
-use crate::config::{LOG_FLIGHT_BYTES, LOG_PARK_AFTER, LOG_RETRY_FIRST};
+use crate::config::{LOG_FLIGHT_BYTES, LOG_RETRY_FIRST};
 use crate::ops::notice::Notices;
 use crate::ops::random;
 
@@ -122,6 +124,7 @@ impl<C: Carrier> Courier<C> {
             Permit::Trial => self.expire(now),
             Permit::Wait(until) => {
                 self.expire(now);
+                self.shed(now);
                 return self.wait(Some(until));
             }
         }
@@ -344,22 +347,6 @@ impl<C: Carrier> Courier<C> {
             _ if self.ending.ends_at.get().is_some() => self.again(now + LOG_RETRY_FIRST, parcel),
             Some(due) => self.park(now, due, parcel),
             None => self.fail(parcel.cargo, Failed::Expired),
-        }
-    }
-
-    /// One that waits for longer and has a copy on disk holds no memory meanwhile.
-    fn park(&mut self, now: Instant, due: Instant, Parcel { cargo, attempts }: Parcel<C::Cargo>) {
-        let parking = self.shared.parking.as_ref().filter(|_| due >= now + LOG_PARK_AFTER);
-        match (parking, attempts) {
-            (Some(parking), Some(attempts)) => match cargo.into_entry() {
-                Ok(entry) => {
-                    self.shared.metrics.retries.count();
-                    // If the spool has ended, the event stays on disk for the next start.
-                    let _ = parking.send(Parked { due, attempts, entry });
-                }
-                Err(cargo) => self.again(due, Parcel { cargo, attempts: Some(attempts) }),
-            },
-            _ => self.again(due, Parcel { cargo, attempts }),
         }
     }
 

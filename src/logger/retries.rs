@@ -72,6 +72,11 @@ impl<C> Retries<C> {
         self.0 = retries.map(|retry| Retry { due: now, ..retry }).collect();
     }
 
+    /// Takes all of them with when they are due, in no order.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (Instant, Parcel<C>)> + use<C> {
+        std::mem::take(&mut self.0).into_iter().map(|retry| (retry.due, retry.parcel))
+    }
+
     /// Takes all of them, in no order.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = C> {
         std::mem::take(&mut self.0).into_iter().map(|retry| retry.parcel.cargo)

@@ -267,7 +267,7 @@ fn a_backlog_of_events_larger_than_the_queue_is_held_one_at_a_time() {
 #[test]
 fn with_a_queue_on_disk_no_request_waits_for_a_sink_that_is_away() {
     let (server, folder) = (Server::good(), Folder::new());
-    let flags = ["--log-when-full=block", "--log-queue-bytes=100000"];
+    let flags = ["--log-when-full=block", "--log-queue-bytes=400000"];
     leave(&folder, 0..100, 2000);
     let (port, dead) = dead_flag();
     let agent = spooling(&server, &dead, &folder, &flags);
