@@ -8,7 +8,8 @@
 //! | `log-N` | the workers, whose events they deliver, are gone and nothing is left, or at the deadline |
 //! | `log-batch` | the same, where they go to an object store; nobody joins it |
 //! | `marshaller` | when the main thread ends |
-//! | `log-spool` | the workers, whose events it writes, are gone; nobody joins it |
+//! | `log-spool` | the workers, whose events it writes, are gone and nothing is left, or at the deadline; nobody joins it |
+//! | `log-lookup` | it has the addresses of the sink's name; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
 //! | `watch`, `puller`, `pull-N` | with the process: whatever they do may be cut at any moment |
 //! | main | all of these but the last have ended |

@@ -36,10 +36,8 @@ pub(super) fn logger(
     let client_timeout = report.usage("--log-client-timeout", &flags.log_client_timeout, duration::wait);
     let spool_dir = named(&flags.log_spool_dir);
     let retry_for = report.usage("--log-retry-for", &flags.log_retry_for, |text| retry_for(text, spool_dir.is_some()));
-    let queue_bytes =
-        report.usage("--log-queue-bytes", &flags.log_queue_bytes, count("bytes", LOG_QUEUE_BYTES_MAX));
-    let spool_bytes =
-        report.usage("--log-spool-bytes", &flags.log_spool_bytes, count("bytes", LOG_SPOOL_BYTES_MAX));
+    let queue_bytes = report.usage("--log-queue-bytes", &flags.log_queue_bytes, count("bytes", LOG_QUEUE_BYTES_MAX));
+    let spool_bytes = report.usage("--log-spool-bytes", &flags.log_spool_bytes, count("bytes", LOG_SPOOL_BYTES_MAX));
     let choices = [("drop", WhenFull::Drop), ("block", WhenFull::Block)];
     let when_full = report.usage("--log-when-full", &flags.log_when_full, word(&choices));
     let sample = report.usage("--log-sample", &flags.log_sample, value::share);

@@ -78,12 +78,7 @@ enum Step<C> {
 }
 
 impl<C: Carrier> Courier<C> {
-    pub(super) fn new(
-        queue: Receiver<Vec<C::Cargo>>,
-        ending: Ending,
-        carrier: C,
-        shared: Shared,
-    ) -> Self {
+    pub(super) fn new(queue: Receiver<Vec<C::Cargo>>, ending: Ending, carrier: C, shared: Shared) -> Self {
         let taken = Vec::new().into_iter();
         Self {
             queue,
@@ -240,7 +235,9 @@ impl<C: Carrier> Courier<C> {
 
     fn deliver(&mut self, flight: &mut Vec<Parcel<C::Cargo>>) {
         let began = Instant::now();
-        flight.iter_mut().for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began, self.shared.retry_for)));
+        flight
+            .iter_mut()
+            .for_each(|parcel| _ = parcel.attempts.get_or_insert(Attempts::begin(began, self.shared.retry_for)));
         let left = self.ending.ends_at.get().map(|end| end.saturating_duration_since(began));
         let limit = left.unwrap_or(Duration::MAX).min(self.carrier.limit());
         let mut landings: Vec<Landing> = Vec::with_capacity(flight.len());

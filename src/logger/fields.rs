@@ -146,7 +146,15 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_field_is_named_without_its_content() {
-        for text in ["secret", "a b: secret", ": secret", "Host: secret", "content-length: secret", "Ce-Id: secret", "A: sec\u{1}ret"] {
+        for text in [
+            "secret",
+            "a b: secret",
+            ": secret",
+            "Host: secret",
+            "content-length: secret",
+            "Ce-Id: secret",
+            "A: sec\u{1}ret",
+        ] {
             let why = parse(&format!("A: b\n{text}")).unwrap_err();
             assert!(why.starts_with("line 2: ") && !why.contains("sec"), "{why}");
         }

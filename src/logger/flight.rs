@@ -219,7 +219,9 @@ impl Pilot {
         if is_given_up {
             self.metrics.pipelining_stopped.count();
             let name = &self.sink.name;
-            log::warn!("log sink {name}: it answered {answered} of {sent} requests that came together and not the others; it gets one at a time from now on");
+            log::warn!(
+                "log sink {name}: it answered {answered} of {sent} requests that came together and not the others; it gets one at a time from now on"
+            );
         }
     }
 
@@ -288,7 +290,8 @@ impl Carrier for Pilot {
         };
         let before = line.answers;
         let sink = Arc::clone(&self.sink);
-        let sent = self.send(&mut line, (&sink.route, secret.as_ref()), events.iter().map(|event| &**event), began + limit);
+        let sent =
+            self.send(&mut line, (&sink.route, secret.as_ref()), events.iter().map(|event| &**event), began + limit);
         let mut times = Times { began, limit, is_probe };
         if sent.is_err() {
             // A sink that will not take an event may say so before it has read it (RFC 9112 §9.5): what it said is there.

@@ -36,8 +36,8 @@
 //!
 //! Not here: which requests have a tap, and how one waits for room (the proxy).
 
-pub mod batches;
 mod address;
+pub mod batches;
 mod breaker;
 mod carrier;
 mod deliver;
@@ -72,8 +72,8 @@ use std::{io, iter};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use self::carrier::Carrier;
 use self::breaker::Breaker;
+use self::carrier::Carrier;
 use self::deliver::{Courier, Shared};
 use self::depot::{Depot, Gatherer, Porter};
 use self::ending::Ending;
@@ -187,7 +187,8 @@ impl Logger {
                 accepted: metrics.of_tap(workers),
                 given_up: metrics.of_courier(couriers),
             };
-            Spool::new((folder, config.spool_bytes), parts).map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
+            Spool::new((folder, config.spool_bytes), parts)
+                .map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
         });
         Ok(Self {
             events,

@@ -33,9 +33,13 @@ enum State {
     #[default]
     Untried,
     /// A thread finds out; if it has not said anything by then, another may.
-    Probing { until: Instant },
+    Probing {
+        until: Instant,
+    },
     Works,
-    Off { until: Instant },
+    Off {
+        until: Instant,
+    },
 }
 
 /// How many events may be sent together.

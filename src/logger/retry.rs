@@ -36,7 +36,9 @@ impl Verdict {
         match status {
             200..=299 => Self::Delivered,
             // 404 and 409: a route or a broker that is just coming, as Knative's own sender has it (`SelectiveRetry`).
-            404 | 408 | 409 | 425 | 429 | 500..=599 => Self::Later { after: asked.and_then(|value| retry_after(value, now)) },
+            404 | 408 | 409 | 425 | 429 | 500..=599 => {
+                Self::Later { after: asked.and_then(|value| retry_after(value, now)) }
+            }
             _ => Self::Rejected,
         }
     }

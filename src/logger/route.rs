@@ -39,8 +39,7 @@ impl Route {
         let slash = if target.starts_with('/') { "" } else { "/" };
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let route =
-            Self { is_tls, host, port, authority: authority.to_owned(), target: format!("{slash}{target}") };
+        let route = Self { is_tls, host, port, authority: authority.to_owned(), target: format!("{slash}{target}") };
         route.server_name()?;
         Ok((route, userinfo))
     }

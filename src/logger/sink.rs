@@ -113,7 +113,8 @@ impl Sink {
     ) {
         route.write_start(out);
         if route.has_origin_of(&self.route) {
-            if let Some(field) = self.authorization.as_deref().filter(|_| !secret.is_some_and(|of| of.has_authorization))
+            if let Some(field) =
+                self.authorization.as_deref().filter(|_| !secret.is_some_and(|of| of.has_authorization))
             {
                 out.extend_from_slice(field.as_bytes());
             }
@@ -154,8 +155,8 @@ pub(super) fn basic(pair: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logger::event::tests::event;
     use crate::logger::event::Type;
+    use crate::logger::event::tests::event;
     use crate::logger::tests::config;
 
     fn head(sink: &Sink, route: &Route, secret: Option<&Fields>) -> String {

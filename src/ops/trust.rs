@@ -7,7 +7,7 @@
 //!
 //! Not here: TLS itself ([`super::tls`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
@@ -76,13 +76,13 @@ impl Trust {
     }
 
     /// Reads the file, or the system's roots, if that would make a difference.
-    fn renewed(&self, path: &PathBuf, loaded: Option<&Loaded>) -> Result<Option<Loaded>, String> {
+    fn renewed(&self, path: &Path, loaded: Option<&Loaded>) -> Result<Option<Loaded>, String> {
         let stamp = Stamp::of(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let system = system_stamp();
         match (stamp, loaded) {
             (Some(_), Some(old)) if old.file == stamp => Ok(None),
             (Some(_), _) => {
-                let made = load(&Roots::File(path.clone()), stamp, None)?;
+                let made = load(&Roots::File(path.to_path_buf()), stamp, None)?;
                 log::info!("{} is verified against {}", self.name, path.display());
                 Ok(Some(made))
             }

@@ -234,7 +234,8 @@ def test_the_payload_log_has_memory_and_disk_for_what_it_may_hold():
     (mount,) = logging["volumeMounts"]
     (volume,) = pod_spec(deployment)["volumes"]
     assert (mount["mountPath"], mount["name"]) == (flags["log-spool-dir"], volume["name"])
-    assert quantity(volume["emptyDir"]["sizeLimit"]) > manifests.constant("LOG_SPOOL_TIMES") * events
+    spool = int(flags["log-spool-bytes"])
+    assert quantity(volume["emptyDir"]["sizeLimit"]) > spool + manifests.constant("LOG_CORRUPT_BYTES")
 
 
 def test_autoscalers_scale_the_deployment():

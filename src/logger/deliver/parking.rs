@@ -39,6 +39,10 @@ impl<C: Carrier> Courier<C> {
                 (Err(cargo), attempts) => self.retries.push(due, Parcel { cargo, attempts }),
             }
         }
+        let left = self.retries.len();
+        let mut health = self.shared.breaker.health();
+        health.waiting = health.waiting.saturating_sub(self.told.0) + left;
+        self.told.0 = left;
     }
 
     fn send_to_disk(&self, due: Instant, attempts: Attempts, entry: EntryRef) {

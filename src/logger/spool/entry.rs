@@ -65,9 +65,10 @@ pub(super) fn write_head(out: &mut Vec<u8>, event: &Event, mark: u64) {
     out.extend_from_slice(&since.subsec_nanos().to_le_bytes());
     // Payloads and heads have limits far below.
     let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
-    let (request_id, parent, state) = event.context.as_ref().map_or(("", "", ""), |context| {
-        (&*context.request_id, &*context.traceparent, &*context.tracestate)
-    });
+    let (request_id, parent, state) = event
+        .context
+        .as_ref()
+        .map_or(("", "", ""), |context| (&*context.request_id, &*context.traceparent, &*context.tracestate));
     let texts = [&*event.id, &event.content_type, &event.content_encoding, request_id, parent, state, &event.metadata];
     for text in texts {
         out.extend_from_slice(&length(text.len()).to_le_bytes());
@@ -113,8 +114,7 @@ pub(super) fn read(content: &[u8], prefix: Prefix) -> Option<Entry> {
     };
     let mut text = || String::from_utf8(bytes()?).ok();
     let (id, content_type, content_encoding) = (text()?, text()?, text()?);
-    let context =
-        Context { request_id: text()?.into(), traceparent: text()?.into(), tracestate: text()?.into() };
+    let context = Context { request_id: text()?.into(), traceparent: text()?.into(), tracestate: text()?.into() };
     let entry = Entry {
         of: if of == 1 { Type::Response } else { Type::Request },
         id,

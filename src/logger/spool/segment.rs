@@ -111,9 +111,8 @@ impl Writer {
         let segment = &self.segment;
         let at = segment.bytes();
         let file = segment.file()?;
-        let written = file
-            .write_all_at(entries, at)
-            .and_then(|()| file.write_all_at(payload, at + entries.len() as u64));
+        let written =
+            file.write_all_at(entries, at).and_then(|()| file.write_all_at(payload, at + entries.len() as u64));
         if let Err(error) = written {
             let _ = file.set_len(at);
             return Err(error);
