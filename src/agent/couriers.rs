@@ -43,7 +43,7 @@ pub(super) fn new_logger(
     let peers = Arc::clone(peers);
     let wake = move || peers.get().into_iter().flatten().for_each(|inbox| inbox.send(Message::Room));
     let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    Logger::new(config, &env, (workers, epoch), wake).map_err(|why| Error::of("payload log")(io::Error::other(why)))
+    Logger::new(config, env, (workers, epoch), wake).map_err(|why| Error::of("payload log")(io::Error::other(why)))
 }
 
 impl Couriers {
@@ -83,9 +83,10 @@ impl Ending {
 
 /// Starts the log marshaller for others, if there is to be one; it ends when the answer is dropped (SPEC L9).
 pub(super) fn spawn_marshaller(config: &LoggerConfig, notify: &UnixStream) -> Result<Option<Stop>, Error> {
-    let Some(store) = &config.store else { return Ok(None) };
+    let Some(store) = config.store.as_ref().filter(|store| !store.path.is_empty()) else { return Ok(None) };
+    let Some(format) = store.format else { return Ok(None) };
     let port = store.marshaller_port.get();
-    match Service::bind(port, store.format) {
+    match Service::bind(port, format) {
         Ok((service, stop)) => {
             spawn("marshaller", notify, move || service.run())?;
             Ok(Some(stop))

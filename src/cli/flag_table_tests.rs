@@ -173,7 +173,7 @@ fn what_is_turned_on_has_the_defaults_of_the_table() {
     assert_eq!(config.puller, Some(puller));
     let store = StoreConfig {
         path: "p".into(),
-        format: StoreFormat::Json,
+        format: Some(StoreFormat::Json),
         batch_size: count(1),
         batch_interval: None,
         marshaller_url: "http://localhost:9083/marshal".into(),

@@ -5,7 +5,7 @@
 //! no use and a warning, as the Go agent then posts events too.
 
 use super::flags::{LoggerFlags, StoreFlags};
-use super::report::{Report, not_allowed, url_not_allowed};
+use super::report::{Report, quoted, url_not_allowed};
 use super::url::{self, SinkUrl};
 use super::value::{self, count, word};
 use super::{csv, duration};
@@ -83,11 +83,6 @@ fn sink(flags: &LoggerFlags, store: &StoreFlags, report: &mut Report) -> Option<
         return Some(SinkUrl::default());
     }
     let sink = url("--log-url", &flags.log_url, url::sink, report)?;
-    if sink.is_store && store.log_store_path.is_empty() {
-        let allowed = "a bucket only together with --log-store-path, else http:// or https://";
-        report.usage_error(not_allowed("--log-url", &flags.log_url, allowed));
-        return None;
-    }
     if !sink.is_store && !store.log_store_path.is_empty() {
         report.warn("--log-store-path is not used: --log-url is not a bucket".to_owned());
     }
@@ -101,7 +96,13 @@ fn url<T>(name: &str, text: &str, parse: impl FnOnce(&str) -> Result<T, String>,
 
 fn store(flags: &StoreFlags, report: &mut Report) -> Option<StoreConfig> {
     let formats = [("json", StoreFormat::Json), ("csv", StoreFormat::Csv), ("parquet", StoreFormat::Parquet)];
-    let format = report.usage("--log-store-format", &flags.log_store_format, word(&formats));
+    // Another marshaller may know others, and a payload log that can't work keeps nothing from starting (SPEC F6, L9).
+    let format = word(&formats)(&flags.log_store_format).ok();
+    if format.is_none() {
+        let format = quoted(&flags.log_store_format);
+        report
+            .warn(format!("--log-store-format: {format} is left to --log-marshaller-url; here are json, csv, parquet"));
+    }
     let marshaller_url = url("--log-marshaller-url", &flags.log_marshaller_url, url::service, report);
     let marshaller_port = report.usage("--log-marshaller-port", &flags.log_marshaller_port, value::port);
     let records = count("records", COUNT_MAX);
@@ -109,7 +110,7 @@ fn store(flags: &StoreFlags, report: &mut Report) -> Option<StoreConfig> {
     let batch_interval = report.usage("--log-batch-interval", &flags.log_batch_interval, duration::limit);
     Some(StoreConfig {
         path: flags.log_store_path.clone(),
-        format: format?,
+        format,
         batch_size: batch_size?,
         batch_interval: batch_interval?,
         marshaller_url: marshaller_url?,

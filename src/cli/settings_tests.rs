@@ -85,7 +85,13 @@ fn the_source_follows_the_port() {
 fn object_storage_needs_a_bucket_and_a_path() {
     let args = ["--log-url=gs://b", "--log-store-path=p", "--log-store-format=parquet"];
     let store = run(&args).logger.and_then(|logger| logger.store);
-    assert_eq!(store.map(|store| store.format), Some(StoreFormat::Parquet));
+    assert_eq!(store.and_then(|store| store.format), Some(StoreFormat::Parquet));
+    // Another marshaller may know the format; and a bucket without a path keeps nothing from starting.
+    for args in [&["--log-url=gs://b", "--log-store-path=p", "--log-store-format=avro"][..], &["--log-url=gs://b"]] {
+        let (config, warnings) = run_with_warnings(args);
+        assert!(config.logger.is_some_and(|logger| logger.store.is_some()));
+        assert_eq!(warnings.len(), usize::from(args.len() > 1), "{warnings:?}");
+    }
     let (config, warnings) = run_with_warnings(&["--log-url=http://sink", "--log-store-path=p"]);
     assert!(config.logger.is_some_and(|logger| logger.store.is_none()));
     assert!(warnings.len() == 1 && warnings[0].contains("--log-store-path"), "{warnings:?}");

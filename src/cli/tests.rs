@@ -117,7 +117,7 @@ fn an_argument_that_is_neither_flag_nor_value_is_an_error() {
 }
 
 /// A value that can't be used, a part of what is allowed, the exit code.
-const REFUSED: [(&str, &str, &str, u8); 50] = [
+const REFUSED: [(&str, &str, &str, u8); 48] = [
     ("port", "0", "a port from 1 to 65535", 1),
     ("port", "70000", "a port from 1 to 65535", 1),
     ("port", "http", "a port from 1 to 65535", 1),
@@ -141,11 +141,9 @@ const REFUSED: [(&str, &str, &str, u8); 50] = [
     ("log-url", "sink", "a URL as http://host/path", 2),
     ("log-url", "ftp://sink", "a URL as http://host/path", 2),
     ("log-url", "http://", "a URL as http://host/path", 2),
-    ("log-url", "s3://bucket", "together with --log-store-path", 2),
     ("workers", "0", "threads from 1 to 256", 2),
     ("workers", "five", "threads from 1 to 256", 2),
     ("log-mode", "both", "one of all, request, response", 2),
-    ("log-store-format", "xml", "one of json, csv, parquet", 2),
     ("log-marshaller-url", "s3://b", "a URL as http://host:port/path", 2),
     ("log-marshaller-port", "0", "a port from 1 to 65535", 2),
     ("log-batch-size", "0", "records from 1 to", 2),

@@ -78,8 +78,8 @@ pub enum WhenFull {
 pub struct StoreConfig {
     /// Path inside the bucket.
     pub path: String,
-    /// Format of an object.
-    pub format: StoreFormat,
+    /// Format of an object; `None`: one that only another marshaller knows.
+    pub format: Option<StoreFormat>,
     /// Records in one object.
     pub batch_size: NonZeroUsize,
     /// Longest wait before a partial object is stored; `None`: no limit.
@@ -112,6 +112,12 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 40;
 
 /// Bytes of the queue on disk that can be asked for: 1 PiB, more than a node's disks have.
 pub const LOG_SPOOL_BYTES_MAX: usize = 1 << 50;
+
+/// First wait before a spool's folder that can't be used is tried again; it doubles.
+pub const LOG_SPOOL_RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest of them: a volume that is mended is in use within half a minute.
+pub const LOG_SPOOL_RETRY_LONGEST: Duration = Duration::from_secs(30);
 
 /// Bytes of one payload: a longer one is counted as `too_large` and not sent (SPEC L3).
 pub const LOG_PAYLOAD_BYTES: usize = 32 * 1024 * 1024;

@@ -10,11 +10,12 @@
 //! Not here: the store ([`crate::storage`]), the formats ([`super::marshal`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
 
+use super::Env;
 use super::batches::Batches;
 use super::carrier::{Cargo, Carrier, Cut, Landing, Said, counts};
 use super::event::{Event, Receipt, Type, rfc3339};
@@ -28,13 +29,21 @@ use crate::storage::{Kind, Store};
 
 /// A bucket, which all delivery threads share.
 pub(crate) struct Depot {
-    store: Store,
+    /// Opened when it is needed, so that whatever is wrong with it is tried again.
+    way: Mutex<Option<Arc<Way>>>,
+    logger: LoggerConfig,
+    env: Env,
     name: String,
-    marshaller: Marshaller,
     config: StoreConfig,
     /// What all records have in common.
     common: Record,
     limit: Duration,
+}
+
+/// A bucket that can be used, and who makes files for it.
+struct Way {
+    store: Store,
+    marshaller: Marshaller,
 }
 
 /// One thread's way to it.
@@ -58,29 +67,33 @@ pub(crate) struct Gatherer {
 }
 
 impl Depot {
-    /// The bucket of this configuration, with credentials from the environment.
-    ///
-    /// # Errors
-    /// When a URL or a variable is of no use.
-    pub(super) fn new(
-        config: &LoggerConfig,
-        store_config: &StoreConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Arc<Self>, String> {
-        let store = Store::open(&config.url, env).map_err(|why| format!("--log-url: {why}"))?;
-        let needs_tls = store_config.marshaller_url.starts_with("https://");
-        let roots = if config.tls_skip_verify { Roots::Unverified } else { Roots::System };
-        let tls = needs_tls.then(|| tls(&roots)).transpose();
-        let tls = tls.map_err(|why| format!("--log-marshaller-url: {why}"))?;
-        let marshaller = Marshaller::new(store_config, config.client_timeout, tls.as_ref())?;
-        Ok(Arc::new(Self {
-            name: store.name(),
-            store,
-            marshaller,
-            config: store_config.clone(),
+    /// The bucket of this configuration, with credentials from the environment. Where it can't be used that is said, and events
+    /// wait for it.
+    pub(super) fn new(config: &LoggerConfig, store: &StoreConfig, env: Env) -> Arc<Self> {
+        let depot = Self {
+            way: Mutex::default(),
+            logger: config.clone(),
+            env,
+            // Behind a question mark may be a signature.
+            name: config.url.split('?').next().unwrap_or_default().to_owned(),
+            config: store.clone(),
             common: common(config),
             limit: config.client_timeout,
-        }))
+        };
+        if let Err(why) = depot.way() {
+            log::error!("payload log: {why}; events wait, and it is tried again");
+        }
+        Arc::new(depot)
+    }
+
+    fn way(&self) -> Result<Arc<Way>, String> {
+        let mut way = self.way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(way) = &*way {
+            return Ok(Arc::clone(way));
+        }
+        let opened = Arc::new(Way::open(&self.logger, &self.config, self.env)?);
+        *way = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -103,9 +116,9 @@ impl Depot {
     }
 
     /// Makes the object, if it was not made before.
-    fn make(&self, batch: &mut Batch) -> Result<(), Refused> {
+    fn make(&self, batch: &mut Batch, way: &Way) -> Result<(), Refused> {
         let Some(first) = batch.records.first() else { return Ok(()) };
-        let file = self.marshaller.marshal(&batch.records)?;
+        let file = way.marshaller.marshal(&batch.records)?;
         // The store puts its own prefix before it.
         let key = object_key("", &self.config.path, first, &file.extension);
         batch.object = Some((key, file));
@@ -114,15 +127,31 @@ impl Depot {
     }
 
     fn put(&self, batch: &mut Batch) -> Result<(), Outcome> {
-        self.make(batch).map_err(Outcome::of)?;
+        let way = self.way().map_err(|why| Outcome::Later { why, after: None, has_answered: false })?;
+        self.make(batch, &way).map_err(Outcome::of)?;
         let Some((key, file)) = &batch.object else { return Ok(()) };
-        self.store.put(key, marshal::media(&file.extension), &file.bytes).map_err(|failure| match failure.kind {
+        way.store.put(key, marshal::media(&file.extension), &file.bytes).map_err(|failure| match failure.kind {
             Kind::Transient { after } => {
                 let has_answered = failure.has_answered();
                 Outcome::Later { why: failure.reason, after, has_answered }
             }
             Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
         })
+    }
+}
+
+impl Way {
+    fn open(config: &LoggerConfig, store_config: &StoreConfig, env: Env) -> Result<Self, String> {
+        if store_config.path.is_empty() {
+            return Err("--log-url is a bucket, into which nothing is put without --log-store-path".to_owned());
+        }
+        let store = Store::open(&config.url, &env).map_err(|why| format!("--log-url: {why}"))?;
+        let needs_tls = store_config.marshaller_url.starts_with("https://");
+        let roots = if config.tls_skip_verify { Roots::Unverified } else { Roots::System };
+        let tls = needs_tls.then(|| tls(&roots)).transpose();
+        let tls = tls.map_err(|why| format!("--log-marshaller-url: {why}"))?;
+        let marshaller = Marshaller::new(store_config, config.client_timeout, tls.as_ref())?;
+        Ok(Self { store, marshaller })
     }
 }
 

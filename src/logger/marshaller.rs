@@ -48,10 +48,11 @@ impl Marshaller {
     /// That of this configuration. `limit`: of one call; `tls`: for a service with https.
     ///
     /// # Errors
-    /// When its URL is none.
+    /// When its URL is none, or nobody makes the format.
     pub(crate) fn new(store: &StoreConfig, limit: Duration, tls: Option<&TlsConfig>) -> Result<Self, String> {
         if is_own(store) {
-            return Ok(Self::BuiltIn(store.format));
+            let other = "--log-store-format is none of json, csv, parquet: another --log-marshaller-url has to make it";
+            return store.format.map(Self::BuiltIn).ok_or_else(|| other.to_owned());
         }
         Client::new(&store.marshaller_url, limit, tls).map(Self::Service)
     }
@@ -86,7 +87,7 @@ mod tests {
     fn is_built_in(url: &str, port: u16) -> bool {
         let store = StoreConfig {
             path: "logs".to_owned(),
-            format: StoreFormat::Csv,
+            format: Some(StoreFormat::Csv),
             batch_size: NonZeroUsize::MIN,
             batch_interval: None,
             marshaller_url: url.to_owned(),

@@ -64,11 +64,11 @@ pub(crate) mod tap;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::iter;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use std::{io, iter};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -83,7 +83,7 @@ use self::metrics::{CourierMetrics, LoggerMetrics, SpoolMetrics};
 use self::outgoing::Outgoing;
 use self::room::Room;
 use self::sink::Sink;
-use self::spool::{Keeper, Parked, Parts};
+use self::spool::{Opening, Parked, Parts};
 use self::tap::{Handle, Wanted};
 use crate::config::LoggerConfig;
 use crate::ops::metrics::family::Source;
@@ -108,6 +108,9 @@ pub(crate) struct Logger {
     ending: Ending,
 }
 
+/// Variables by their names.
+pub(crate) type Env = fn(&str) -> Option<String>;
+
 /// Where events go.
 enum Destination {
     Sink(Arc<Sink>),
@@ -116,7 +119,7 @@ enum Destination {
 
 /// The keeper, and what it hands on.
 struct Spool {
-    keeper: Keeper,
+    keeper: Opening,
     kept: Receiver<Vec<Event>>,
     metrics: Arc<SpoolMetrics>,
 }
@@ -151,19 +154,19 @@ pub(crate) struct Left {
 
 impl Logger {
     /// For so many workers. `env`: where credentials of object stores come from; `wake` tells all workers that there is
-    /// room again.
+    /// room again. What can't be used is said, and tried again by the threads (SPEC F6).
     ///
     /// # Errors
-    /// When the destination's address, or what it is verified with, is of no use.
+    /// When the sink's address is of no use.
     pub(crate) fn new(
         config: &LoggerConfig,
-        env: &dyn Fn(&str) -> Option<String>,
+        env: Env,
         (workers, epoch): (usize, Instant),
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let destination = match &config.store {
             None => Destination::Sink(Sink::new(config)?),
-            Some(store) => Destination::Store(Depot::new(config, store, env)?),
+            Some(store) => Destination::Store(Depot::new(config, store, env)),
         };
         let notices = Arc::new(Notices::new(epoch));
         let (made, room_made) = crossbeam_channel::bounded(1);
@@ -188,7 +191,6 @@ impl Logger {
                 given_up: metrics.of_courier(couriers),
             };
             Spool::new((folder, config.spool_bytes), parts)
-                .map_err(|error| format!("--log-spool-dir {}: {error}", folder.display()))
         });
         Ok(Self {
             events,
@@ -199,7 +201,7 @@ impl Logger {
             notices,
             couriers,
             retry_for: config.retry_for,
-            spool: spool.transpose()?,
+            spool,
             end,
             parking: config.spool_dir.is_some().then_some(parking),
             ending,
@@ -312,10 +314,10 @@ impl Left {
 }
 
 impl Spool {
-    fn new(folder: (&Path, u64), parts: Parts) -> io::Result<Self> {
+    fn new(folder: (&Path, u64), parts: Parts) -> Self {
         let (couriers, kept) = crossbeam_channel::unbounded();
-        let keeper = Keeper::new(folder, couriers, parts)?;
-        Ok(Self { metrics: keeper.metrics(), keeper, kept })
+        let keeper = Opening::new(folder, couriers, parts);
+        Self { metrics: keeper.metrics(), keeper, kept }
     }
 }
 

@@ -17,13 +17,12 @@
 mod backlog;
 mod dir;
 mod entry;
+mod opening;
 mod parking;
 mod reader;
 pub(super) mod segment;
 mod write;
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -33,9 +32,10 @@ use log::Level;
 
 use self::backlog::{Backlog, Damage, Next, Waiting};
 use self::entry::Entry;
+pub(super) use self::opening::Opening;
 pub(super) use self::parking::Parked;
 use self::parking::Parking;
-use self::segment::{Segments, Writer};
+use self::segment::{Segment, Segments, Writer};
 use super::ending::Ending;
 use super::event::{Context, Event, Receipt, Type};
 use super::metrics::{Corrupt, CourierMetrics, Failed, SpoolMetrics, TapMetrics};
@@ -45,7 +45,7 @@ use crate::config::LOG_FLIGHT_EVENTS;
 use crate::ops::notice::Notices;
 
 /// The thread that writes and reads.
-pub(crate) struct Keeper {
+struct Keeper {
     /// Closed when the workers are gone.
     events: Receiver<Vec<Event>>,
     couriers: Sender<Vec<Event>>,
@@ -95,17 +95,20 @@ pub(super) struct Parts {
 }
 
 impl Keeper {
-    /// # Errors
-    /// When the folder can't be used.
-    pub(super) fn new((path, most): (&Path, u64), couriers: Sender<Vec<Event>>, parts: Parts) -> io::Result<Self> {
-        let (segments, old) = Segments::open(path)?;
+    fn new(
+        (segments, old): (Segments, Vec<Arc<Segment>>),
+        most: u64,
+        couriers: Sender<Vec<Event>>,
+        parts: Parts,
+        (unread, spool): (Arc<AtomicBool>, Arc<SpoolMetrics>),
+    ) -> Self {
         if !old.is_empty() {
             let bytes = segments.total.load(Ordering::Relaxed);
             log::info!("--log-spool-dir: {} segments of an earlier run, {bytes} bytes, are delivered now", old.len());
         }
         let Parts { events, failed, room_made, room, ending, notices, accepted, given_up } = parts;
-        let spool = Arc::new(SpoolMetrics::new(Arc::clone(&segments.total), most));
-        Ok(Self {
+        unread.store(!old.is_empty(), Ordering::Relaxed);
+        Self {
             events,
             couriers,
             is_fed: true,
@@ -115,7 +118,7 @@ impl Keeper {
             segments,
             most,
             writer: None,
-            unread: Arc::new(AtomicBool::new(!old.is_empty())),
+            unread,
             backlog: Backlog::new(old),
             failed,
             parking: Parking::default(),
@@ -124,16 +127,7 @@ impl Keeper {
             starts: Vec::new(),
             notices,
             counts: Counts { accepted, given_up, spool },
-        })
-    }
-
-    pub(super) fn metrics(&self) -> Arc<SpoolMetrics> {
-        Arc::clone(&self.counts.spool)
-    }
-
-    /// Whether there is more of an earlier run than was read.
-    pub(super) fn unread(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.unread)
+        }
     }
 
     /// Keeps events until the workers are gone, and feeds the delivery threads until there is nothing left or no time.

@@ -57,14 +57,14 @@ pub(super) struct Writer {
 }
 
 impl Segments {
-    /// Takes the folder, and the segments that an earlier run has left, oldest first.
+    /// Takes the folder, and the segments that an earlier run has left, oldest first. `total`: counts what is in it.
     ///
     /// # Errors
     /// When it can't be written, or another process uses it.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Arc<Segment>>)> {
+    pub(super) fn open(path: &Path, total: &Arc<AtomicU64>) -> io::Result<(Self, Vec<Arc<Segment>>)> {
         let (folder, left) = Dir::open(path)?;
         let folder = Arc::new(folder);
-        let total = Arc::new(AtomicU64::new(left.iter().map(|left| left.bytes).sum()));
+        total.store(left.iter().map(|left| left.bytes).sum(), Ordering::Relaxed);
         let next = left.last().map_or(0, |left| left.number + 1);
         let segment = |Left { number, mark, bytes }| {
             Arc::new(Segment {
@@ -76,11 +76,11 @@ impl Segments {
                 // Until it was read, nobody knows what is in it.
                 open: AtomicUsize::new(1),
                 is_old: true,
-                total: Arc::clone(&total),
+                total: Arc::clone(total),
             })
         };
         let segments = left.into_iter().map(segment).collect();
-        Ok((Self { folder, next, total }, segments))
+        Ok((Self { folder, next, total: Arc::clone(total) }, segments))
     }
 
     /// A new segment.
