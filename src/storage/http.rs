@@ -113,8 +113,9 @@ impl Http {
         let agents = self.agents.current();
         let result = match (proxy, &agents.tunnel) {
             (None, _) => agents.direct.run(request),
-            (Some(_), Some(tunnel)) if scheme == "https" => tunnel.run(request),
-            (Some(proxy), _) => agents.direct.run(through(request, proxy)?),
+            (Some(proxy), _) if scheme == "http" => agents.direct.run(through(request, proxy)?),
+            (Some(_), Some(tunnel)) => tunnel.run(request),
+            (Some(_), None) => return Err(Failure::refused("an https URL of a client that was made without TLS")),
         };
         result.map_err(|error| Failure::of_transport(&error))
     }
