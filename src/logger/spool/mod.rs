@@ -12,7 +12,7 @@
 //! for those that have failed. An event that finds no place on the disk is delivered all the same, and counted: what it
 //! loses is the restart.
 //!
-//! Not here: how events are written ([`write`]), the format ([`entry`]), damage ([`reader`]), files ([`segment`], [`dir`]).
+//! Not here: how events are written ([`mod@write`]), the format ([`entry`]), damage ([`reader`]), files ([`segment`], [`dir`]).
 
 mod backlog;
 mod dir;
