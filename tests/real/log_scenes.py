@@ -43,7 +43,8 @@ def play(run, server, folder):
             run(trouble(gate), sink.flag, "--log-queue-bytes=10000", *flags)
     gate = threading.Event()
     with log_sink(held(gate)) as sink:
-        flags = [sink.flag, f"--log-spool-dir={folder}"]
+        # Segments of 64 KiB, so that a new one is begun soon.
+        flags = [sink.flag, f"--log-spool-dir={folder}", "--log-spool-bytes=4000000"]
         crash(server, flags, folder)
         run(restart(gate, folder), *flags)
 
