@@ -150,7 +150,7 @@ impl Pilot {
         let mut from = self.sink.route.clone();
         for _ in 0..LOG_REDIRECTS {
             let route = match from.redirected(&location) {
-                Ok(route) => route,
+                Ok(route) => route.through(&self.sink.proxies),
                 Err(why) => return (Verdict::Rejected, Said::Text(why)),
             };
             match self.take_detour(event, secret, &route, deadline) {

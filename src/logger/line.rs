@@ -73,11 +73,16 @@ impl Line {
     ) -> io::Result<Self> {
         let name = route.server_name().map_err(io::Error::other)?;
         let config = name.as_ref().map(|_| trust.client()).transpose().map_err(io::Error::other)?;
-        let socket = connect(resolver, known, (&route.host, route.port), deadline)?;
+        let proxy = route.proxy().map_err(io::Error::other)?;
+        let place = proxy.map_or((&*route.host, route.port), |proxy| (proxy.host.trim_matches(['[', ']']), proxy.port));
+        let socket = connect(resolver, known, place, deadline)?;
         let address = socket.peer_addr()?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        let timed = Timed { socket, deadline };
+        let mut timed = Timed { socket, deadline };
+        if let Some(proxy) = proxy.filter(|_| config.is_some()) {
+            timed.tunnel(&route.connect(proxy))?;
+        }
         let stream = match config.zip(name) {
             None => Stream::Plain(timed),
             Some((config, name)) => {
@@ -245,6 +250,26 @@ fn has_news(StreamOwned { conn, sock }: &mut StreamOwned<ClientConnection, Timed
 }
 
 impl Timed {
+    /// Asks a proxy for a tunnel. Not a byte behind its answer is read, as that is the sink's.
+    fn tunnel(&mut self, request: &str) -> io::Result<()> {
+        self.write_all(request.as_bytes())?;
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while !answer.ends_with(b"\r\n\r\n") {
+            if answer.len() > HEAD_BYTES || self.read(&mut byte)? == 0 {
+                return Err(io::Error::other("the proxy gives no tunnel: its answer is no HTTP"));
+            }
+            answer.push(byte[0]);
+        }
+        let mut slots = Slots::new();
+        match head::response(&answer, &mut slots) {
+            Ok(Parsed::Complete(head)) if (200..300).contains(&head.status) => Ok(()),
+            Ok(Parsed::Complete(head)) => {
+                Err(io::Error::other(format!("the proxy gives no tunnel: it has answered {}", head.status)))
+            }
+            _ => Err(io::Error::other("the proxy gives no tunnel: its answer is no HTTP")),
+        }
+    }
+
     fn has_input(&self) -> bool {
         self.is_ready(PollFlags::IN, Some(Duration::ZERO)).unwrap_or(true)
     }

@@ -165,7 +165,7 @@ impl Logger {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let destination = match &config.store {
-            None => Destination::Sink(Sink::new(config)?),
+            None => Destination::Sink(Sink::new(config, env)?),
             Some(store) => Destination::Store(Depot::new(config, store, env)),
         };
         let notices = Arc::new(Notices::new(epoch));

@@ -7,6 +7,7 @@ use ureq::http::Uri;
 use url::Url;
 
 use crate::ops::build::{NAME, VERSION};
+use crate::ops::proxy::{Proxies, Proxy};
 
 /// An origin and the target of requests to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Route {
     authority: String,
     /// Path and query.
     target: String,
+    /// The proxy that it leads through (SPEC E5), or why it can't be used; `None`: it leads there directly.
+    proxy: Option<Result<Proxy, String>>,
 }
 
 impl Route {
@@ -39,7 +42,14 @@ impl Route {
         let slash = if target.starts_with('/') { "" } else { "/" };
         let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let route = Self { is_tls, host, port, authority: authority.to_owned(), target: format!("{slash}{target}") };
+        let route = Self {
+            is_tls,
+            host,
+            port,
+            authority: authority.to_owned(),
+            target: format!("{slash}{target}"),
+            proxy: None,
+        };
         route.server_name()?;
         Ok((route, userinfo))
     }
@@ -65,9 +75,39 @@ impl Route {
         let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
         let target = format!("{}{query}", url.path());
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let route = Self { is_tls, host, port, authority, target };
+        let route = Self { is_tls, host, port, authority, target, proxy: None };
         route.server_name()?;
         Ok(route)
+    }
+
+    /// Leads through the proxy that the environment has for its origin.
+    pub(super) fn through(self, proxies: &Proxies) -> Self {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        let proxy = proxies.for_url(scheme, &self.host, self.port).map(Option::<&Proxy>::cloned);
+        Self { proxy: proxy.map_err(str::to_owned).transpose(), ..self }
+    }
+
+    /// Returns the proxy to connect to.
+    ///
+    /// # Errors
+    /// When there has to be one that can't be used.
+    pub(super) fn proxy(&self) -> Result<Option<&Proxy>, String> {
+        match &self.proxy {
+            Some(Ok(proxy)) if proxy.is_tls => {
+                Err(format!("{proxy:?}: a proxy with TLS is not supported for a log sink"))
+            }
+            Some(Ok(proxy)) => Ok(Some(proxy)),
+            Some(Err(why)) => Err(why.clone()),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the request for a tunnel through a proxy (RFC 9110 §9.3.6).
+    pub(super) fn connect(&self, proxy: &Proxy) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let place = format!("{host}:{}", self.port);
+        let credentials = proxy.authorization().map(|value| format!("Proxy-Authorization: {value}\r\n"));
+        format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n{}\r\n", credentials.unwrap_or_default())
     }
 
     /// Returns whether both go to the same server, which may have the same credentials (RFC 6454).
@@ -81,13 +121,21 @@ impl Route {
         self.is_tls.then(name).transpose()
     }
 
-    /// Appends the request line and the fields that every client sends.
+    /// Appends the request line and the fields that every client sends. A proxy is told the whole URL, unless there is a
+    /// tunnel through it (RFC 9112 §3.2.2).
     pub(super) fn write_start(&self, out: &mut Vec<u8>) {
-        for part in ["POST ", &self.target, " HTTP/1.1\r\nHost: ", &self.authority, "\r\nUser-Agent: "] {
+        let proxy = self.proxy.as_ref().and_then(|proxy| proxy.as_ref().ok()).filter(|_| !self.is_tls);
+        let [scheme, host] = if proxy.is_some() { ["http://", &self.authority] } else { ["", ""] };
+        for part in ["POST ", scheme, host, &self.target, " HTTP/1.1\r\nHost: ", &self.authority, "\r\nUser-Agent: "] {
             out.extend_from_slice(part.as_bytes());
         }
         for part in [NAME, "/", VERSION, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
+        }
+        if let Some(value) = proxy.and_then(Proxy::authorization) {
+            for part in ["Proxy-Authorization: ", &value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
         }
     }
 
@@ -106,6 +154,34 @@ mod tests {
         let mut out = Vec::new();
         Route::of_flag(url).unwrap().0.write_start(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_for_tls_the_place_alone() {
+        let env = |name: &str| match name {
+            "HTTP_PROXY" => Some("http://u:p@proxy:3128".to_owned()),
+            "HTTPS_PROXY" => Some("https://proxy".to_owned()),
+            "NO_PROXY" => Some(".local".to_owned()),
+            _ => None,
+        };
+        let through = |url: &str| Route::of_flag(url).unwrap().0.through(&Proxies::read(&env));
+        let start = |route: &Route| {
+            let mut out = Vec::new();
+            route.write_start(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let route = through("http://sink:8080/a?b");
+        assert!(start(&route).starts_with("POST http://sink:8080/a?b HTTP/1.1\r\nHost: sink:8080\r\n"));
+        assert!(start(&route).ends_with("Proxy-Authorization: Basic dTpw\r\n"));
+        for direct in ["http://a.local/b", "http://127.0.0.1/b", "http://localhost/b"] {
+            assert!(start(&through(direct)).starts_with("POST /b HTTP/1.1\r\n"), "{direct}");
+            assert_eq!(through(direct).proxy(), Ok(None));
+        }
+        let secure = through("https://sink/a");
+        assert!(start(&secure).starts_with("POST /a HTTP/1.1\r\n") && !start(&secure).contains("Proxy-"));
+        assert!(secure.proxy().unwrap_err().contains("with TLS is not supported"));
+        let request = secure.connect(route.proxy().unwrap().unwrap());
+        assert_eq!(request, "CONNECT sink:443 HTTP/1.1\r\nHost: sink:443\r\nProxy-Authorization: Basic dTpw\r\n\r\n");
     }
 
     #[test]

@@ -11,17 +11,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 
+use super::Env;
 use super::address::Known;
 use super::event::{Attributes, Event};
 use super::fields::{Fields, SecretFields};
 use super::pipeline::Pipelining;
 use super::route::Route;
 use crate::config::LoggerConfig;
+use crate::ops::proxy::Proxies;
 use crate::ops::trust::Trust;
 
 /// The sink, which all delivery threads share.
 pub(crate) struct Sink {
     pub(super) route: Route,
+    /// Those of the environment.
+    pub(super) proxies: Proxies,
     /// Its URL, without what is secret in it.
     pub(super) name: String,
     pub(super) trust: Trust,
@@ -51,8 +55,10 @@ pub(super) mod notice {
 impl Sink {
     /// # Errors
     /// When the URL is none for HTTP.
-    pub(crate) fn new(config: &LoggerConfig) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(config: &LoggerConfig, env: Env) -> Result<Arc<Self>, String> {
         let (route, userinfo) = Route::of_flag(&config.url)?;
+        let proxies = Proxies::read(&env);
+        let route = route.through(&proxies);
         let name = route.name();
         let attributes = Attributes::of(config);
         let mut common = String::new();
@@ -65,6 +71,7 @@ impl Sink {
             trust: trust(&name, config),
             authorization: userinfo.map(|pair| format!("Authorization: {}\r\n", basic(&pair))),
             route,
+            proxies,
             name,
             secret,
             common: common.into_bytes(),
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_user_in_the_url_becomes_a_field_and_is_not_shown() {
-        let sink = Sink::new(&config("http://us%40er:p%3Aw%@a.b:8443/c?token=1")).unwrap();
+        let sink = Sink::new(&config("http://us%40er:p%3Aw%@a.b:8443/c?token=1"), |_| None).unwrap();
         let head = head(&sink, &sink.route, None);
         assert!(head.starts_with("POST /c?token=1 HTTP/1.1\r\nHost: a.b:8443\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nAuthorization: Basic {}\r\n", STANDARD.encode("us@er:p:w%"))), "{head}");
@@ -176,14 +183,14 @@ mod tests {
 
     #[test]
     fn a_sink_has_its_schemes_port_and_the_root_path() {
-        let sink = Sink::new(&config("http://[::1]")).unwrap();
+        let sink = Sink::new(&config("http://[::1]"), |_| None).unwrap();
         assert_eq!((&*sink.route.host, sink.route.port), ("::1", 80));
         assert!(head(&sink, &sink.route, None).starts_with("POST / HTTP/1.1\r\nHost: [::1]\r\n"));
     }
 
     #[test]
     fn another_origin_gets_no_credentials_and_a_file_goes_before_the_url() {
-        let sink = Sink::new(&config("http://user:password@a/")).unwrap();
+        let sink = Sink::new(&config("http://user:password@a/"), |_| None).unwrap();
         let secret = Fields { bytes: (*b"Authorization: Bearer b\r\n").into(), has_authorization: true };
         let own = head(&sink, &sink.route, Some(&secret));
         assert_eq!(own.matches("Authorization").count(), 1, "{own}");

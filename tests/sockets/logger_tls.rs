@@ -1,11 +1,14 @@
 //! Sinks behind TLS, and what they are verified against: SPEC L7.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::{io, thread};
 
 use crate::support::agent::Setup;
 use crate::support::sink::setup;
 use crate::support::tls::{Authority, TlsSink, mounted};
-use crate::support::{Agent, Books, Server, until};
+use crate::support::{Agent, Books, Peer, Server, until};
 
 /// A request whose payload has this text.
 fn post(text: &str) -> String {
@@ -156,4 +159,45 @@ fn a_sink_that_speaks_no_tls_is_a_clear_line() {
     assert_eq!(agent.ask(post("secret")).status(), 200);
     until("the log names the sink", || agent.log().contains("log sink https://127.0.0.1"));
     assert_eq!(Books::of(&agent).waiting, 1);
+}
+
+/// A proxy that makes tunnels to this port whatever it is asked for, or none. What it was asked.
+fn tunnelling(to: Option<u16>) -> (Server, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let proxy = Server::start(move |mut peer: Peer| {
+        let Some(request) = peer.request_head() else { return };
+        seen.lock().unwrap().push(String::from_utf8(request.head.clone()).unwrap());
+        let Some(to) = to else { return peer.wire.send("HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n") };
+        let sink = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).unwrap();
+        peer.wire.send("HTTP/1.1 200 Connected\r\n\r\n");
+        let client = TcpStream::from(peer.wire.socket().try_clone().unwrap());
+        let (mut up, mut back) = (client.try_clone().unwrap(), sink.try_clone().unwrap());
+        let (mut from_client, mut to_sink) = (client, sink);
+        let there = thread::spawn(move || _ = io::copy(&mut from_client, &mut to_sink));
+        let _ = io::copy(&mut back, &mut up);
+        let _ = there.join();
+    });
+    (proxy, asked)
+}
+
+#[test]
+fn a_sink_with_tls_is_reached_by_a_tunnel_through_the_proxy_of_the_environment() {
+    let Some((_right, _, sink)) = authorities("proxy") else { return };
+    let server = Server::good();
+    let flags = [REQUESTS_ONLY, "--log-url=https://sink.invalid/events", "--logger-tls-skip-verify=true"];
+    let setup = |proxy: &Server| {
+        let url = format!("http://user:secret@127.0.0.1:{}", proxy.port);
+        Agent::setup(server.port).flags(&["--threads=1"]).flags(&flags).watched().env("HTTPS_PROXY", url).start()
+    };
+    let (proxy, asked) = tunnelling(Some(sink.port));
+    assert_delivers(&setup(&proxy), &sink);
+    let head = asked.lock().unwrap()[0].clone();
+    assert!(head.starts_with("CONNECT sink.invalid:443 HTTP/1.1\r\nHost: sink.invalid:443\r\n"), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n"), "{head}");
+    let (proxy, _) = tunnelling(None);
+    let agent = setup(&proxy);
+    assert_eq!(agent.ask(post("x")).status(), 200);
+    until("the log says it", || agent.log().contains("the proxy gives no tunnel: it has answered 407"));
+    assert!(!agent.log().contains("secret"), "{}", agent.log());
 }

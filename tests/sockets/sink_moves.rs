@@ -13,6 +13,21 @@ fn moved(status: u16, location: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_sink_is_asked_through_the_proxy_of_the_environment() {
+    let (proxy, server) = (Sink::good(), Server::good());
+    let url = format!("http://user:secret@127.0.0.1:{}", proxy.port());
+    let agent = setup(&server, "--log-url=http://sink.invalid:8089/events?a=1").flags(&[REQUESTS_ONLY]);
+    let agent = agent.env("HTTP_PROXY", url).start();
+    ask(&agent, 20);
+    for event in proxy.await_events(20) {
+        assert!(event.line().starts_with("POST http://sink.invalid:8089/events?a=1 "), "{}", event.line());
+        assert_eq!(event.field("host").as_deref(), Some("sink.invalid:8089"));
+        assert_eq!(event.field("proxy-authorization").as_deref(), Some("Basic dXNlcjpzZWNyZXQ="));
+    }
+    assert_eq!(Books::settled(&agent), Books::all_sent(20));
+}
+
+#[test]
 fn a_redirect_is_followed_to_another_host_without_credentials() {
     for status in [307, 308] {
         let target = Sink::good();

@@ -9,9 +9,8 @@ use std::os::unix::net::UnixListener;
 use crate::spool_support::{
     Folder, ask, await_accepted, await_names, delivered, ends, kill, leave, names, spooling, stop,
 };
-use crate::support::agent::free_port;
 use crate::support::sink::{TAKEN, dead_flag, setup};
-use crate::support::{Agent, Books, PATIENCE, Server, Sink, until};
+use crate::support::{Agent, Books, Server, Sink, until};
 
 /// The same in every run.
 struct Chance(u64);
@@ -231,7 +230,7 @@ fn a_disk_that_is_full_costs_the_restart_only() {
 }
 
 #[test]
-fn a_folder_of_no_use_is_an_error_at_the_start() {
+fn a_folder_of_no_use_is_said_once_and_tried_again_while_events_are_delivered() {
     let server = Server::good();
     let folder = Folder::new();
     let used = spooling(&server, &dead_flag().1, &folder, &[]);
@@ -249,17 +248,28 @@ fn a_folder_of_no_use_is_an_error_at_the_start() {
         None => eprintln!("not tried: no file system of a test's own can be mounted here"),
     }
     for (path, reason) in cases {
-        let flag = format!("--log-spool-dir={}", path.display());
-        let mut agent = setup(&server, &dead_flag().1).flags(&[&flag]).spawn(free_port());
-        assert_eq!(agent.wait(PATIENCE).code(), Some(1), "{}", agent.log());
-        until("it says why", || agent.log().contains("[ERROR]"));
+        let (flag, sink) = (format!("--log-spool-dir={}", path.display()), Sink::good());
+        let agent = setup(&server, &sink.flag()).flags(&[&flag]).start();
+        assert_eq!(agent.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+        sink.await_events(2);
         let log = agent.log();
-        let line = log.lines().find(|line| line.contains("[ERROR]")).unwrap();
-        assert!(line.contains(&flag.replace('=', " ")) && line.contains(reason), "{log}");
+        let errors: Vec<&str> = log.lines().filter(|line| line.contains("[ERROR]")).collect();
+        assert!(
+            errors.len() == 1 && errors[0].contains(&flag.replace('=', " ")) && errors[0].contains(reason),
+            "{log}"
+        );
     }
     // It has not noticed.
     assert_eq!(used.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
     await_accepted(&used, 2);
+    // Another takes it over as soon as it is free, with the events in it.
+    let sink = Sink::good();
+    let flag = format!("--log-spool-dir={}", folder.path.display());
+    let next = setup(&server, &sink.flag()).flags(&[&flag]).start();
+    until("it waits", || next.log().contains("another process uses this folder"));
+    used.signal(rustix::process::Signal::KILL);
+    sink.await_events(2);
+    assert!(next.log().contains("it can be used now"), "{}", next.log());
 }
 
 #[test]
