@@ -106,10 +106,14 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("the agent at port {} (ended before: {ended:?}) said:\n{log}", self.port);
+        }
         if log.contains("panic") && !log.contains("fault injected") && !std::thread::panicking() {
             panic!("the agent panicked:\n{log}");
         }
