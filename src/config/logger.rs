@@ -113,6 +113,10 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 40;
 /// Bytes of the queue on disk that can be asked for: 1 PiB, more than a node's disks have.
 pub const LOG_SPOOL_BYTES_MAX: usize = 1 << 50;
 
+/// How long a store that answers 403 is asked again: changes of permissions spread within seconds, AWS says, and a minute is
+/// enough for all but the slowest.
+pub const LOG_FORBIDDEN_FOR: Duration = Duration::from_secs(60);
+
 /// First wait before a spool's folder that can't be used is tried again; it doubles.
 pub const LOG_SPOOL_RETRY_FIRST: Duration = Duration::from_secs(1);
 

@@ -23,7 +23,7 @@ use super::marshal;
 use super::marshaller::{File, Marshaller, Refused};
 use super::record::{Record, Rfc3339, Url, object_key};
 use super::retry::Verdict;
-use crate::config::{LOG_CA_CERT_DIR, LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
+use crate::config::{LOG_CA_CERT_DIR, LOG_FORBIDDEN_FOR, LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
 use crate::ops::tls::{Roots, tls};
 use crate::storage::{Kind, Store};
 
@@ -56,6 +56,8 @@ pub(super) struct Batch {
     bytes: usize,
     /// The object, once it was made.
     object: Option<(String, File)>,
+    /// When the store first forbade it.
+    forbidden_at: Option<Instant>,
 }
 
 /// The thread that gathers events into batches.
@@ -134,6 +136,13 @@ impl Depot {
             Kind::Transient { after } => {
                 let has_answered = failure.has_answered();
                 Outcome::Later { why: failure.reason, after, has_answered }
+            }
+            // A permission that was just given may not have spread yet.
+            Kind::Refused
+                if failure.is_forbidden()
+                    && batch.forbidden_at.get_or_insert_with(Instant::now).elapsed() < LOG_FORBIDDEN_FOR =>
+            {
+                Outcome::Later { why: failure.reason, after: None, has_answered: true }
             }
             Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
         })
@@ -289,7 +298,7 @@ impl Gatherer {
     fn send(&self, events: Vec<Event>) {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
         let (receipts, records) = events.into_iter().map(|event| self.depot.record(event)).unzip();
-        let batch = Batch { receipts, records, bytes, object: None };
+        let batch = Batch { receipts, records, bytes, object: None, forbidden_at: None };
         // If nobody delivers any more the time is over, and what is on disk stays for the next start.
         let _ = self.couriers.send(vec![batch]);
     }

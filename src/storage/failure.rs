@@ -72,6 +72,11 @@ impl Failure {
         self.status.is_some()
     }
 
+    /// Permissions do not allow it, or do not yet: those that were just given take some seconds to spread.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.status == Some(StatusCode::FORBIDDEN)
+    }
+
     /// The store has more to do than it can, and is to be asked for less.
     pub(crate) fn is_overload(&self) -> bool {
         self.status.is_some_and(|status| matches!(status.as_u16(), 429 | 503))
