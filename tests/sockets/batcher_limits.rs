@@ -111,7 +111,8 @@ fn a_request_whose_parts_make_no_answer_is_asked_whole_and_its_answer_passed_on(
         let agent = batching(&server, &["--max-batchsize=2", "--max-latency=50"]);
         let got = agent.ask(counted(3));
         assert!(got.status() == 200 && got.text() == of_all, "{what}");
-        assert_eq!(sizes(&server).last(), Some(&3), "{what}");
+        // A part that is not needed any more may come behind it.
+        assert_eq!(sizes(&server).iter().filter(|size| **size == 3).count(), 1, "{what}");
     }
 }
 
