@@ -9,6 +9,10 @@ VENV_READY := $(VENV)/requirements.txt
 # MLServer's packages, which do not go with the KServe SDK's; its list says why.
 MLSERVER := $(TARGET)/mlserver
 MLSERVER_READY := $(MLSERVER)/requirements-mlserver.txt
+# Triton's server, and the Python that its backend runs on: that of Debian, as its standard library must lie in /usr/lib.
+TRITON := $(TARGET)/triton
+TRITON_READY := $(TRITON)/requirements-triton.txt
+TRITON_PYTHON = $(shell /usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # What tests/logger and tests/stores read parquet with.
 LOGGER_PACKAGES := $(TARGET)/logger-packages
 LOGGER_READY := $(LOGGER_PACKAGES)/requirements.txt
@@ -77,10 +81,10 @@ test-cases: $(RELEASE) ## the message cases through the running agent
 
 # Only some of them: make test-real PYTEST='-k grpc -x'
 .PHONY: test-real
-test-real: $(VENV_READY) $(MLSERVER_READY) ## KServe's and MLServer's servers, grpcio, websockets, curl and a gibibyte through the agent
+test-real: $(VENV_READY) $(MLSERVER_READY) $(TRITON_READY) ## KServe's, MLServer's and Triton's servers, grpcio, websockets, curl and a gibibyte through the agent
 	cargo build --locked --bin kserve-agent --example model_server
 	KSERVE_AGENT=$(TARGET)/debug/kserve-agent MODEL_SERVER_EXAMPLE=$(TARGET)/debug/examples/model_server \
-	MLSERVER_PACKAGES=$(MLSERVER) \
+	MLSERVER_PACKAGES=$(MLSERVER) TRITON_PACKAGES=$(TRITON) TRITON_PYTHON=$(TRITON_PYTHON) \
 	$(PYTHON) -m pytest --quiet tests/real $(PYTEST)
 
 # Only some of them: make test-logger PYTEST='-k parquet'
@@ -161,6 +165,13 @@ $(MLSERVER_READY): tests/real/requirements-mlserver.txt $(VENV_READY)
 	rm -rf $(MLSERVER)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
 		--ignore-requires-python --only-binary :all: --target $(MLSERVER) --requirement $<
+	cp $< $@
+
+$(TRITON_READY): tests/real/requirements-triton.txt $(VENV_READY)
+	rm -rf $(TRITON)
+	@.ci/tools /usr/bin/python3=python3
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+		--python-version $(TRITON_PYTHON) --only-binary :all: --target $(TRITON) --requirement $<
 	cp $< $@
 
 $(LOGGER_READY): tests/logger/requirements.txt $(VENV_READY)

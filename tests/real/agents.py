@@ -120,3 +120,22 @@ def exchange(port, method, path, body=None, headers=None, timeout=30):
         return Answer(response.status, response.getheaders(), response.read())
     finally:
         connection.close()
+
+
+def crowd(port, path, bodies):
+    """The answers to requests that all arrive at once, each on a connection of its own: what is
+    left of each to send, when the first is complete, is one byte."""
+    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in bodies]
+    try:
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:-1])
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.sock.sendall(body[-1:])
+        responses = [connection.getresponse() for connection in connections]
+        return [(response.status, response.read()) for response in responses]
+    finally:
+        for connection in connections:
+            connection.close()

@@ -6,7 +6,6 @@ not depend on how fast the machine is: a window that nothing but a full batch ca
 exactly as many calls as there are full batches.
 """
 
-import http.client
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from agents import crowd
 from conftest import STOP_DEADLINE, exchange
 from sklearn.datasets import load_iris
 from support import Process, accepts, reserve_port
@@ -76,25 +76,6 @@ def mlserver():
     yield ModelServer(ports[0], ports[2], "model_infer_request_success_total")
     process.signal(signal.SIGTERM)
     process.wait(STOP_DEADLINE)
-
-
-def crowd(port, path, bodies):
-    """The answers to requests that all arrive at once, each on a connection of its own: what is
-    left of each to send, when the first is complete, is one byte."""
-    connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in bodies]
-    try:
-        for connection, body in zip(connections, bodies, strict=True):
-            connection.putrequest("POST", path)
-            connection.putheader("Content-Type", "application/json")
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body[:-1])
-        for connection, body in zip(connections, bodies, strict=True):
-            connection.sock.sendall(body[-1:])
-        responses = [connection.getresponse() for connection in connections]
-        return [(response.status, response.read()) for response in responses]
-    finally:
-        for connection in connections:
-            connection.close()
 
 
 def v1(flowers):
