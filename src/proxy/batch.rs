@@ -134,11 +134,6 @@ impl Plane {
         }
     }
 
-    /// The request's client has left if it has closed its side: it waits for nothing else (SPEC B10).
-    pub(super) fn await_batch(&self, key: usize) -> Flow {
-        if self.connections[key].socket.peer_closed() { Flow::Close } else { Flow::Wait }
-    }
-
     /// An answer has come, if the request that it is for still waits.
     pub(super) fn on_answer(&mut self, key: usize, serial: u64, answer: Answer) {
         let Some(Phase::Batched(batched)) = self.connections.get(key).map(|connection| &connection.phase) else {

@@ -205,9 +205,8 @@ impl Plane {
             let flow = match &connection.phase {
                 Phase::Idle | Phase::Head => self.receive(key),
                 Phase::Exchange(_) => self.relay(key),
-                Phase::Parked(_) | Phase::Delayed => Flow::Wait,
+                Phase::Batched(_) | Phase::Parked(_) | Phase::Delayed => Flow::Wait,
                 Phase::Collecting(_) => self.collect_more(key),
-                Phase::Batched(_) => self.await_batch(key),
                 Phase::Tunnel(_) => self.tunnel(key),
                 Phase::Closing(_) => self.closing(key),
             };

@@ -74,9 +74,10 @@ impl Plane {
                 }
             },
             Phase::Collecting(_) => Some(deadline::PROGRESS),
-            // A batch may take as long as inference does; a client that closes is gone.
-            Phase::Batched(_) => None,
-            Phase::Parked(_) | Phase::Delayed => connection.socket.peer_closed().then_some(deadline::LEAVE),
+            // A batch may take as long as inference does.
+            Phase::Batched(_) | Phase::Parked(_) | Phase::Delayed => {
+                connection.socket.peer_closed().then_some(deadline::LEAVE)
+            }
             Phase::Closing(_) => Some(deadline::LINGER),
         };
         match wanted {

@@ -169,8 +169,7 @@ fn ten_thousand_may_wait_unless_told_otherwise_and_the_next_may_not() {
         eprintln!("not tried with more than {count} connections");
     }
     gate.open(1);
-    waiting.truncate(count - 1);
-    settle(&agent);
+    leave(&agent, waiting.split_off(count - 1), Wire::close);
     let filling = vec!["1"; 20_000 - (count - 1)];
     assert_eq!(predictions(&agent.ask(predict(&filling))).len(), filling.len());
     for client in &mut waiting {
@@ -257,4 +256,16 @@ fn pipelined_predict_requests_do_not_keep_others_from_their_turn() {
     let answered: usize = floods.into_iter().map(|flood| flood.join().unwrap()).sum();
     // Before there was a bound it was as long as the flood.
     assert!(answered >= 400 && longest < std::time::Duration::from_secs(1), "{answered} {longest:?}");
+}
+
+#[test]
+fn a_client_that_closes_only_its_sending_half_gets_an_answer_that_comes_soon() {
+    let server = Server::with(echo);
+    let agent = batching(&server, &["--batch-policy=eager", NEVER]);
+    for _ in 0..20 {
+        let mut client = agent.connect();
+        client.send(predict(&["1"]));
+        client.end();
+        assert_eq!(predictions(&client.response()), ["1"], "as it does without a batcher");
+    }
 }
