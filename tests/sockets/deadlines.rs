@@ -68,7 +68,7 @@ fn a_head_in_drips_is_cut_at_an_absolute_deadline() {
     assert_took(began, HEAD);
     assert_eq!((got.status(), got.field("connection").as_deref()), (408, Some("close")));
     assert_eq!(client.rest().0, b"");
-    assert!(server.seen().is_empty());
+    assert!(server.seen().is_empty(), "{:?}", server.seen());
     assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"slow_client\"}"), 1);
 }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::FileExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -202,22 +203,42 @@ fn nameless_file() -> File {
     file
 }
 
-/// A port that nobody listens on, and that no other test of this process gets.
+/// A port that nobody listens on, and that no other test gets, of this process or another that runs at the same time.
 ///
 /// It lies below the range that the kernel gives to clients: a port from that range, free now, may be the source of
 /// somebody's connection a moment later.
 pub(crate) fn free_port() -> u16 {
+    static OWN: LazyLock<OwnPorts> = LazyLock::new(OwnPorts::take);
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 10_000;
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let low = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768_u16);
-    let room = low.saturating_sub(FIRST).max(1000);
-    // Where the search starts differs from process to process.
-    let start = u16::try_from(std::process::id() % u32::from(room)).unwrap().wrapping_mul(7) % room;
     loop {
-        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % room) % room;
+        let port = OWN.first + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS_OF_ONE;
         if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// Ports that a test process has for itself.
+const PORTS_OF_ONE: u16 = 2048;
+
+/// The ports of this process, as long as its lock on a file is held.
+struct OwnPorts {
+    first: u16,
+    _lock: File,
+}
+
+impl OwnPorts {
+    fn take() -> Self {
+        const FIRST: u16 = 10_000;
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let low = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768_u16);
+        let blocks = (low.saturating_sub(FIRST) / PORTS_OF_ONE).max(1);
+        let lock_of = |block| {
+            let path = std::env::temp_dir().join(format!("kserve-agent-test-ports-{block}"));
+            let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+            file.try_lock().is_ok().then_some((block, file))
+        };
+        let (block, lock) = (0..blocks).find_map(lock_of).expect("fewer test processes than blocks of ports");
+        Self { first: FIRST + block * PORTS_OF_ONE, _lock: lock }
     }
 }
