@@ -41,4 +41,4 @@ def test_without_credentials_what_is_public_is_read(azure):
     client = Client({"AZURE_SERVICE_URL": azure.address})
     assert client.ok("get", f"{azure.url(public)}/m").output == b"content"
     outcome = client.run("get", f"{azure.url(private)}/m")
-    assert outcome.code == 1 and outcome.errors.endswith("; no Azure credentials are set\n"), outcome.errors
+    assert outcome.code == 1 and outcome.errors.endswith("; no Azure credentials were found\n"), outcome.errors
