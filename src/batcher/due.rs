@@ -40,7 +40,7 @@ impl<R: Clone> Queue<R> {
         let (Some(pace), Some(running)) = (&lane.pace, own) else { return false };
         let oldest = lane.requests.front().and_then(|first| self.waiting.get(first));
         let is_late = oldest.is_none_or(|oldest| now >= oldest.arrived + self.rules.max_latency);
-        if self.is_draining || is_late || lane.instances >= self.rules.cap {
+        if self.leaves_at_once() || is_late || lane.instances >= self.rules.cap {
             return false;
         }
         let so_far = (running.instances, now.saturating_duration_since(running.left));

@@ -40,6 +40,7 @@ mod due;
 mod fields;
 mod forward;
 mod gate;
+mod handle;
 mod join;
 pub mod json;
 pub mod key;
@@ -64,49 +65,25 @@ use std::sync::Arc;
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, SendError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError};
 use log::Level;
 
-use self::batch::{Batch, Rules, Ticket};
+use self::batch::{Batch, Rules};
 use self::bell::{Bell, RungAtEnd};
 use self::forward::{Forwarder, Pending, Return};
 use self::gate::Gate;
+pub(crate) use self::handle::Handle;
+use self::handle::Message;
 use self::metrics::{BatcherMetrics, GOES_SINGLY, NO_THREAD};
 pub(crate) use self::outbox::{Deliver, Outbox};
 use self::queue::Queue;
-use self::request::{Arrival, Request};
+use self::request::Request;
 use crate::config::{
-    BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_PARTS_MAX, BATCH_THREAD_RETRY, BatchPolicy,
-    BatcherConfig,
+    BATCH_CALLS_EAGER, BATCH_CALLS_WINDOW, BATCH_MESSAGES_AT_ONCE, BATCH_THREAD_RETRY, BatchPolicy, BatcherConfig,
 };
 use crate::fault::Fault;
-use crate::ops::budget::Held;
 use crate::ops::notice::Notices;
 use crate::ops::server::ModelServer;
-
-/// What the batcher is told.
-#[derive(Debug)]
-enum Message {
-    /// A request is to be batched.
-    Submit(Arc<Request>),
-    /// The client of a request has left.
-    Left(Ticket),
-    /// Everything leaves at once from now on (SPEC D2).
-    Drain,
-}
-
-/// A worker's end of the batcher.
-#[derive(Debug, Clone)]
-pub(crate) struct Handle {
-    messages: Sender<Message>,
-    gate: Arc<Gate>,
-    key_headers: Arc<[String]>,
-    /// Instances in one call at most.
-    cap: usize,
-    metrics: Arc<BatcherMetrics>,
-    /// INVARIANT: behind `messages`, so that it rings when those have ended.
-    bell: RungAtEnd,
-}
 
 /// The batcher, ready to run on its own thread.
 pub(crate) struct Batcher {
@@ -142,70 +119,6 @@ struct Running {
     spawn_at: Option<Instant>,
     /// Those that have nothing to do; the one that had last is the first to have again, as what it needs is near.
     idle: Vec<usize>,
-}
-
-impl Handle {
-    /// Request headers, in lower case, that must be equal inside a batch.
-    pub(crate) fn key_headers(&self) -> &[String] {
-        &self.key_headers
-    }
-
-    /// What the batcher counts.
-    pub(crate) fn metrics(&self) -> Arc<BatcherMetrics> {
-        Arc::clone(&self.metrics)
-    }
-
-    /// Counts the bytes of a body that is being collected.
-    pub(crate) fn hold(&self) -> Held {
-        self.gate.hold()
-    }
-
-    /// Instances in one call at most.
-    pub(crate) fn cap(&self) -> usize {
-        self.cap
-    }
-
-    /// Hands a request over; its answer comes through the outbox. The batcher sees it when it is [woken](Self::wake).
-    ///
-    /// # Errors
-    /// When as many wait as may; it gets no answer then.
-    pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Fault> {
-        let instances = arrival.payload.instances();
-        let most = self.cap.saturating_mul(BATCH_PARTS_MAX);
-        if instances > most {
-            return Err(Fault::TooManyInstances { instances, most });
-        }
-        if !self.gate.enter() {
-            return Err(Fault::BatchQueueFull);
-        }
-        let request = Arc::new(Request::new(ticket, arrival));
-        // It ends after the workers, unless it has broken down.
-        self.messages.send(Message::Submit(Arc::clone(&request))).map_err(|_| Fault::Internal)?;
-        Ok(request)
-    }
-
-    /// Wakes the batcher for what was submitted: once for all of a worker's turn (SPEC B13).
-    pub(crate) fn wake(&self) {
-        self.bell.0.ring();
-    }
-
-    /// The client of a request has left.
-    pub(crate) fn left(&self, request: &Request) {
-        request.leave();
-        // With the batcher gone there is nothing to be taken out of.
-        let _ = self.send(Message::Left(request.ticket));
-    }
-
-    /// Everything that waits leaves at once, and so does all that still comes.
-    pub(crate) fn drain(&self) {
-        let _ = self.send(Message::Drain);
-    }
-
-    fn send(&self, message: Message) -> Result<(), SendError<Message>> {
-        self.messages.send(message)?;
-        self.bell.0.ring();
-        Ok(())
-    }
 }
 
 impl Batcher {
@@ -334,6 +247,7 @@ impl Running {
                 self.counted += 1;
             }
             Message::Left(ticket) => drop(self.queue.remove(ticket)),
+            Message::Press => self.queue.press(),
             Message::Drain => self.queue.drain(),
         }
     }

@@ -53,6 +53,8 @@ pub struct Queue<R> {
     /// What is asked again, and which keys are not merged.
     pub(super) again: Again<R>,
     pub(super) is_draining: bool,
+    /// What waits leaves at once, to make room. Over when nothing waits.
+    is_pressed: bool,
 }
 
 impl<R: Clone> Queue<R> {
@@ -75,6 +77,7 @@ impl<R: Clone> Queue<R> {
             held: Vec::new(),
             again: Again::default(),
             is_draining: false,
+            is_pressed: false,
         }
     }
 
@@ -116,6 +119,7 @@ impl<R: Clone> Queue<R> {
         let lane = self.next_lane(now)?;
         let trigger = self.trigger(lane);
         let batch = self.batch_of(lane, trigger, now)?;
+        self.is_pressed &= !self.waiting.is_empty();
         self.running.push_back(batch.receipt);
         self.batches += 1;
         self.schedule(lane);
@@ -126,7 +130,7 @@ impl<R: Clone> Queue<R> {
     fn next_lane(&mut self, now: Instant) -> Option<usize> {
         loop {
             let &(due, _, lane) = self.due.first()?;
-            if self.running.len() >= self.rules.concurrency || (due > now && !self.is_draining) {
+            if self.running.len() >= self.rules.concurrency || (due > now && !self.leaves_at_once()) {
                 return None;
             }
             if self.waits_for_return(lane, now) {
@@ -134,7 +138,7 @@ impl<R: Clone> Queue<R> {
             }
             // What has happened since it was scheduled may have made it worth waiting.
             self.schedule(lane);
-            if self.is_draining || self.lanes[lane].due.is_some_and(|due| due.0 <= now) {
+            if self.leaves_at_once() || self.lanes[lane].due.is_some_and(|due| due.0 <= now) {
                 return Some(lane);
             }
         }
@@ -207,6 +211,16 @@ impl<R: Clone> Queue<R> {
     /// From now on everything leaves at once.
     pub fn drain(&mut self) {
         self.is_draining = true;
+    }
+
+    /// What waits now leaves as soon as there is a place, as others find no room for what it holds.
+    pub fn press(&mut self) {
+        self.is_pressed = !self.waiting.is_empty();
+    }
+
+    /// Whether no request waits for others to come.
+    pub(super) fn leaves_at_once(&self) -> bool {
+        self.is_draining || self.is_pressed
     }
 
     /// Requests that wait.
@@ -287,6 +301,7 @@ impl<R: Clone> Queue<R> {
             _ if self.again.goes_singly(self.lanes[lane].hash) => Trigger::Eager,
             _ if self.lanes[lane].instances >= self.rules.cap => Trigger::Full,
             _ if self.is_draining => Trigger::Drain,
+            _ if self.is_pressed => Trigger::Eager,
             BatchPolicy::Window => Trigger::Latency,
             BatchPolicy::Eager | BatchPolicy::Adaptive => Trigger::Eager,
         }

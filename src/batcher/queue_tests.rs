@@ -191,6 +191,22 @@ fn one_over_the_cap_leaves_in_parts() {
 }
 
 #[test]
+fn what_waits_leaves_at_once_when_there_is_no_room_and_what_comes_then_waits_again() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 4, 1);
+    queue.press();
+    queue.push(1, ticket(1), &key(0), 1, start);
+    assert!(queue.take(start).is_none(), "nothing waited when there was no room");
+    queue.push(2, ticket(2), &key(1), 1, start);
+    queue.press();
+    let first = queue.take(start).unwrap();
+    assert_eq!((first.members, first.trigger, queue.len()), (vec![1], Trigger::Eager, 1));
+    queue.returned(first.receipt, start, Outcome::Answered { is_success: true });
+    assert_eq!(queue.take(start).unwrap().members, [2], "as soon as there is a place");
+    queue.push(3, ticket(3), &key(0), 1, start);
+    assert!(queue.take(start).is_none());
+}
+
+#[test]
 fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_return() {
     let (mut queue, start) = queue(BatchPolicy::Eager, 4, 1);
     queue.push(1, ticket(1), &key(0), 1, start);

@@ -22,6 +22,7 @@ use super::inbox::{Inbox, Letters, Message};
 use super::listener::{Acceptor, Arrival, BACKLOG, Listener};
 use super::load::{Loads, Place};
 use super::plane::{Drain, Plane, Setup, Source, WAKE_UP_READS};
+use crate::batcher::Handle as Batches;
 use crate::fault::Fault;
 use crate::logger::tap::Handle;
 
@@ -312,6 +313,7 @@ impl Worker {
             let own = plane.setup.worker;
             let others = self.peers.iter().enumerate().filter(|(worker, _)| *worker != own);
             others.for_each(|(_, peer)| peer.send(Message::Relieve));
+            plane.setup.batcher.iter().for_each(Batches::press);
         }
         if let Some(logger) = &plane.setup.logger {
             logger.flush(plane.now, matches!(plane.drain, Drain::Finish(_)));

@@ -146,24 +146,38 @@ fn beyond_the_queue_a_request_is_turned_away_until_there_is_room() {
 #[test]
 fn bodies_over_64_mib_in_all_are_turned_away() {
     let _alone = alone();
-    let server = Server::with(echo);
-    let agent = batching_watched(&server, &["--max-batchsize=100", NEVER]);
+    let gate = Gate::new();
+    let agent = batching_watched(&gate.server, &["--max-batchsize=100", NEVER]);
     let long = predict(&[&format!("\"{}\"", "x".repeat((8 << 20) - 4096))]);
     let waiting: Vec<Wire> = (0..8).map(|_| submit_whole(&agent, &long)).collect();
+    assert!(calls(&gate.server).is_empty());
     let mut client = agent.connect();
     // It may be turned away before all of it is sent.
     let _ = client.try_send(&long);
     assert_turned_away(&client.response());
     assert_eq!(agent.metrics().count("requests_rejected_total{reason=\"batch_bytes_full\"}"), 1);
+    // Those that have the room wait for nobody else now; as long as the server has them they keep it.
+    gate.reached(1);
+    let mut client = agent.connect();
+    let _ = client.try_send(&long);
+    assert_turned_away(&client.response());
+    // The answer to all of them is larger than what is held, so they are asked again.
+    gate.open(100);
+    for mut client in waiting {
+        client.patience *= 6;
+        let got = client.response();
+        assert!(got.status() == 200 && got.body.len() > 8_000_000, "{}", got.status());
+    }
+    assert_eq!(sizes(&gate.server)[0], 8);
+
     let mut small = submit(&agent, predict(&["1"]));
-    leave(&agent, waiting, Wire::close);
     let mut large = submit_whole(&agent, &long);
+    assert!(sizes(&gate.server).iter().all(|size| *size < 10), "there is room, so they wait for a full batch");
     let mut rest = submit(&agent, counted(98));
     assert_eq!(predictions(&rest.response()), numbers(98));
     assert_eq!(predictions(&small.response()), ["1"]);
     assert_eq!(predictions(&large.response()).len(), 1);
-    // The answer to all of them is larger than what is held, so they are asked again.
-    assert_eq!(sizes(&server)[0], 100);
+    assert!(sizes(&gate.server).contains(&100));
 }
 
 #[test]

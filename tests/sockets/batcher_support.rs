@@ -120,7 +120,7 @@ impl Gate {
     /// Waits until so many calls have come in all.
     #[track_caller]
     pub(crate) fn reached(&self, count: usize) {
-        until("the server has the calls", || calls(&self.server).len() >= count);
+        until("the server has the calls", || posts(&self.server).len() >= count);
         assert_eq!(calls(&self.server).len(), count, "{:?}", calls(&self.server));
     }
 }
