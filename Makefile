@@ -89,9 +89,9 @@ test-real: $(VENV_READY) $(MLSERVER_READY) $(TRITON_READY) ## KServe's, MLServer
 
 # Only some of them: make test-logger PYTEST='-k parquet'
 .PHONY: test-logger
-test-logger: $(VENV_READY) $(LOGGER_READY) ## the log marshaller's files read by pyarrow, pandas, Python's csv and json
-	cargo build --locked --example marshaller
-	MARSHALLER_EXAMPLE=$(TARGET)/debug/examples/marshaller PYTHONPATH=$(LOGGER_PACKAGES) \
+test-logger: $(VENV_READY) $(LOGGER_READY) ## the payload log's files read by pyarrow, pandas, Python's csv and json
+	cargo build --locked --example records
+	RECORDS_EXAMPLE=$(TARGET)/debug/examples/records PYTHONPATH=$(LOGGER_PACKAGES) \
 	$(PYTHON) -m pytest --quiet tests/logger $(PYTEST)
 
 # Only some of them: make test-stores PYTEST='-k range'

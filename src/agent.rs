@@ -7,7 +7,6 @@
 //! | `forward-N` | the batcher, who made it, is gone; nobody joins it |
 //! | `log-N` | the workers, whose events they deliver, are gone and nothing is left, or at the deadline |
 //! | `log-batch` | the same, where they go to an object store; nobody joins it |
-//! | `marshaller` | when the main thread ends |
 //! | `log-spool` | the workers, whose events it writes, are gone and nothing is left, or at the deadline; nobody joins it |
 //! | `log-lookup` | it has the addresses of the sink's name; nobody joins it |
 //! | `prober` | the workers, who ask it, are gone |
@@ -37,13 +36,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use self::couriers::{Couriers, new_logger, spawn_marshaller};
+use self::couriers::{Couriers, new_logger};
 pub use self::parts::Error;
 use self::parts::{DOWN, PULLED, Prober, listen, listen_for_operators, spawn, spawn_batcher, spawn_puller};
 use self::shared::{Optional, Shared};
 use crate::batcher::{self, Batcher};
 use crate::config::{Config, FINISH_TIMEOUT, LOG_FLUSH_TIMEOUT};
-use crate::logger::marshaller::Stop;
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::limits;
 use crate::ops::metrics::process::count_panics;
@@ -63,8 +61,6 @@ struct Threads {
     prober: Option<JoinHandle<()>>,
     batcher: Option<(batcher::Handle, JoinHandle<()>)>,
     couriers: Option<Couriers>,
-    /// Ends the marshaller service when it is dropped.
-    _marshaller: Option<Stop>,
 }
 
 /// What made the main thread's wait end.
@@ -184,10 +180,9 @@ impl Threads {
             .map(|batcher| spawn_batcher(batcher, inboxes.clone(), Arc::clone(&shared.notices), notify))
             .transpose()?;
         let couriers = logger.map(|logger| Couriers::spawn(logger, notify)).transpose()?;
-        let marshaller = config.logger.as_ref().map(|config| spawn_marshaller(config, notify)).transpose()?.flatten();
         log::info!("configuration: {}", shared.status.config);
         puller.map(|puller| spawn_puller(puller, notify)).transpose()?;
-        Ok(Self { workers, shared, open, prober, batcher, couriers, _marshaller: marshaller })
+        Ok(Self { workers, shared, open, prober, batcher, couriers })
     }
 
     /// Lets requests in.

@@ -31,7 +31,6 @@
 //! | `forward-N` | made on demand, as many as batches may run | one call of the model server | batches | the batcher is gone |
 //! | `log-N` | 0 or `--workers` | one connection to the log sink, and what it could not take yet | events, bounded in bytes from their first captured byte | the workers are gone and nothing is left, or at the deadline |
 //! | `log-batch` | 0 or 1 | the open batch of records for an object store | events | the workers are gone |
-//! | `marshaller` | 0 or 1 | the loopback service of `--log-marshaller-port` | its connections | main |
 //! | `log-spool` | 0 or 1 | the segments of `--log-spool-dir` | events on their way to the couriers, those that have failed | the workers are gone and nothing is left, or at the deadline |
 //! | `log-lookup` | up to one for each `log-N` | one look-up of the sink's name | – | it has an answer; nobody joins it |
 //! | `puller` | 0 or 1 | what is known of every model | changes of the list from `watch`, results of the steps | with the process |

@@ -85,10 +85,7 @@ const PURE: [(&str, &[&str]); 4] = [
             "fields", "request", "answer",
         ],
     ),
-    (
-        "src/logger",
-        &["record", "key", "time", "url", "columns", "json", "csv", "parquet", "thrift", "batches", "exchange"],
-    ),
+    ("src/logger", &["record", "key", "time", "url", "columns", "json", "csv", "parquet", "thrift", "batches"]),
 ];
 /// Those of them that are told the time; none asks for it.
 const TIMED: [&str; 6] = ["queue", "due", "again", "pace", "request", "batches"];

@@ -12,7 +12,6 @@ use crossbeam_channel::Receiver;
 
 use super::parts::{Error, spawn};
 use crate::config::LoggerConfig;
-use crate::logger::marshaller::{Service, Stop};
 use crate::logger::{Control, Left, Logger, Tasks};
 use crate::proxy::inbox::{Inbox, Message};
 
@@ -78,22 +77,5 @@ impl Ending {
     pub(super) fn join(self) {
         let _ = self.done.recv_deadline(self.at + GRACE);
         self.left.say();
-    }
-}
-
-/// Starts the log marshaller for others, if there is to be one; it ends when the answer is dropped (SPEC L9).
-pub(super) fn spawn_marshaller(config: &LoggerConfig, notify: &UnixStream) -> Result<Option<Stop>, Error> {
-    let Some(store) = config.store.as_ref().filter(|store| !store.path.is_empty()) else { return Ok(None) };
-    let Some(format) = store.format else { return Ok(None) };
-    let port = store.marshaller_port.get();
-    match Service::bind(port, format) {
-        Ok((service, stop)) => {
-            spawn("marshaller", notify, move || service.run())?;
-            Ok(Some(stop))
-        }
-        Err(error) => {
-            log::warn!("no marshaller service, as port {port} (--log-marshaller-port) is not to be had: {error}");
-            Ok(None)
-        }
     }
 }

@@ -177,7 +177,6 @@ fn what_is_turned_on_has_the_defaults_of_the_table() {
         batch_size: count(1),
         batch_interval: None,
         marshaller_url: "http://localhost:9083/marshal".into(),
-        marshaller_port: port(9083),
     };
     let logger = LoggerConfig {
         url: "s3://b".into(),

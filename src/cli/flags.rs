@@ -262,7 +262,7 @@ pub(super) struct StoreFlags {
     /// who turns records into a file; the default is done in process
     #[argh(option)]
     pub(super) log_marshaller_url: String,
-    /// loopback port of the built-in marshaller
+    /// accepted, unused: no marshaller service is started
     #[argh(option)]
     pub(super) log_marshaller_port: String,
     /// records per stored object

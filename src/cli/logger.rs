@@ -70,13 +70,6 @@ pub(super) fn logger(
     Some((!flags.log_url.is_empty()).then_some(config))
 }
 
-/// The port of the built-in marshaller, if object storage is active and the port is one.
-pub(super) fn marshaller_port(flags: &LoggerFlags, store: &StoreFlags) -> Option<NonZeroU16> {
-    let is_store = url::sink(&flags.log_url).is_ok_and(|sink| sink.is_store);
-    let active = is_store && !store.log_store_path.is_empty();
-    value::port(&store.log_marshaller_port).ok().filter(|_| active)
-}
-
 /// Where events go; an empty URL when the logger is off.
 fn sink(flags: &LoggerFlags, store: &StoreFlags, report: &mut Report) -> Option<SinkUrl> {
     if flags.log_url.is_empty() {
@@ -104,17 +97,18 @@ fn store(flags: &StoreFlags, report: &mut Report) -> Option<StoreConfig> {
             .warn(format!("--log-store-format: {format} is left to --log-marshaller-url; here are json, csv, parquet"));
     }
     let marshaller_url = url("--log-marshaller-url", &flags.log_marshaller_url, url::service, report);
-    let marshaller_port = report.usage("--log-marshaller-port", &flags.log_marshaller_port, value::port);
+    // The Go agent's service has this port. Here is none, so that any number will do (SPEC L9).
+    let unused_port = report.usage("--log-marshaller-port", &flags.log_marshaller_port, value::any_integer);
     let records = count("records", COUNT_MAX);
     let batch_size = report.usage("--log-batch-size", &flags.log_batch_size, records);
     let batch_interval = report.usage("--log-batch-interval", &flags.log_batch_interval, duration::limit);
+    unused_port?;
     Some(StoreConfig {
         path: flags.log_store_path.clone(),
         format,
         batch_size: batch_size?,
         batch_interval: batch_interval?,
         marshaller_url: marshaller_url?,
-        marshaller_port: marshaller_port?,
     })
 }
 

@@ -29,9 +29,7 @@ pub(super) fn config(
     let batcher = batcher(&flags.batcher, report);
     let logger = logger::logger(&flags.logger, &flags.store, port, report);
     let puller = puller(&flags.puller, report);
-    let marshaller = logger::marshaller_port(&flags.logger, &flags.store);
-    let needed =
-        [needed("--port", port), needed("--component-port", component), needed("--log-marshaller-port", marshaller)];
+    let needed = [needed("--port", port), needed("--component-port", component)];
     let queue_proxy = environment::queue_proxy_port(env);
     let [metrics_port, admin_port] = extra_ports(&flags.operations, given, needed, queue_proxy, report);
     let log_level = environment::log_level(&flags.operations.log_level, given, env, report);
@@ -135,7 +133,7 @@ fn needed(flag: &'static str, port: Option<NonZeroU16>) -> Wanted {
 fn extra_ports(
     flags: &OperationsFlags,
     given: &Given,
-    [port, component, marshaller]: [Wanted; 3],
+    [port, component]: [Wanted; 2],
     queue_proxy: Option<NonZeroU16>,
     report: &mut Report,
 ) -> [Option<NonZeroU16>; 2] {
@@ -153,6 +151,6 @@ fn extra_ports(
         claim: claim("admin-port"),
     };
     let queue_proxy = needed("queue-proxy", queue_proxy);
-    let [.., metrics, admin] = ports::settle([queue_proxy, port, component, marshaller, metrics, admin], report);
+    let [.., metrics, admin] = ports::settle([queue_proxy, port, component, metrics, admin], report);
     [metrics, admin]
 }

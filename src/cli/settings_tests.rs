@@ -99,15 +99,12 @@ fn object_storage_needs_a_bucket_and_a_path() {
 
 #[test]
 fn a_port_that_would_loop_or_clash_is_an_error_that_names_both() {
-    let store = ["--log-url=s3://b", "--log-store-path=p"];
     for (args, first, second) in [
         (vec!["--port=8080"], "--component-port", "--port"),
         (vec!["--component-port=9081"], "--component-port", "--port"),
         (vec!["--metrics-port=9081"], "--metrics-port", "--port"),
         (vec!["--admin-port=8080"], "--admin-port", "--component-port"),
         (vec!["--metrics-port=7", "--admin-port=7"], "--admin-port", "--metrics-port"),
-        ([&store[..], &["--port=9083"]].concat(), "--log-marshaller-port", "--port"),
-        ([&store[..], &["--admin-port=9083"]].concat(), "--admin-port", "--log-marshaller-port"),
     ] {
         let (errors, exit_code) = usage(&args);
         assert_eq!((errors.len(), exit_code), (1, 2), "{args:?} {errors:?}");
@@ -117,9 +114,15 @@ fn a_port_that_would_loop_or_clash_is_an_error_that_names_both() {
 }
 
 #[test]
-fn the_marshallers_port_is_free_without_object_storage() {
-    assert_eq!(run(&["--port=9083"]).port.get(), 9083);
-    assert_eq!(run(&["--port=9083", "--log-url=http://sink"]).port.get(), 9083);
+fn the_marshallers_port_is_of_no_account() {
+    let store = ["--log-url=s3://b", "--log-store-path=p"];
+    for port in ["0", "9081", "9089", "70000", "-1"] {
+        let flag = format!("--log-marshaller-port={port}");
+        let (config, warnings) = run_with_warnings(&[&store[..], &["--port=9083", &flag]].concat());
+        let ports = [Some(config.port), config.metrics_port, config.admin_port];
+        assert_eq!(ports.map(|port| port.map_or(0, NonZeroU16::get)), [9083, 9089, 9090], "{port}");
+        assert!(warnings.is_empty(), "{warnings:?}");
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ const REFUSED: [(&str, &str, &str, u8); 48] = [
     ("workers", "five", "threads from 1 to 256", 2),
     ("log-mode", "both", "one of all, request, response", 2),
     ("log-marshaller-url", "s3://b", "a URL as http://host:port/path", 2),
-    ("log-marshaller-port", "0", "a port from 1 to 65535", 2),
+    ("log-marshaller-port", "x", "a whole number", 2),
     ("log-batch-size", "0", "records from 1 to", 2),
     ("log-batch-interval", "5", "a duration from 0, as 300ms", 2),
     ("log-batch-interval", "-1s", "a duration from 0, as 300ms", 2),

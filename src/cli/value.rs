@@ -57,6 +57,11 @@ pub(super) fn integer(text: &str) -> Option<i64> {
     })
 }
 
+/// A number that nothing is done with.
+pub(super) fn any_integer(text: &str) -> Result<(), String> {
+    integer(text).map(drop).ok_or_else(|| "a whole number".to_owned())
+}
+
 /// The words of Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {

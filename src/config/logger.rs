@@ -1,6 +1,6 @@
 //! The payload logger's part of the configuration, and the limits it keeps.
 
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,8 +86,6 @@ pub struct StoreConfig {
     pub batch_interval: Option<Duration>,
     /// Who turns records into a file.
     pub marshaller_url: String,
-    /// Loopback port of the built-in marshaller.
-    pub marshaller_port: NonZeroU16,
 }
 
 /// `--log-store-format`.

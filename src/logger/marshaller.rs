@@ -1,17 +1,11 @@
-//! Who turns records into a file (SPEC L9): the agent itself, or an HTTP service; and the service that the agent is for
-//! others.
+//! Who turns records into a file (SPEC L9): the agent itself, or an HTTP service.
 //!
-//! | module | what |
-//! |---|---|
-//! | `client` | asks another service |
-//! | `service` | the agent's own, on the loopback |
-//! | `exchange` | one request to it and the answer; pure |
+//! Architecture Invariant: the agent is only a client of such a service. The Go agent runs one on port 9083, which nobody
+//! but the Go agent calls. With the default URL records are marshalled here, and no port is opened.
 //!
 //! Not here: the files' formats ([`super::marshal`]), and when a refused batch is tried again.
 
 mod client;
-mod exchange;
-mod service;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,7 +14,6 @@ use ureq::tls::TlsConfig;
 
 use self::client::Client;
 pub(crate) use self::client::Refused;
-pub use self::service::{Service, Stop};
 use super::marshal::{extension, marshal};
 use super::record::Record;
 use crate::config::{LOG_MARSHALLER_URL, StoreConfig, StoreFormat};
@@ -30,7 +23,7 @@ const EXTENSION: &str = "X-Log-Marshal-Extension";
 
 /// Who turns records into a file.
 pub(crate) enum Marshaller {
-    /// This process, with the same code as the service that the URL names.
+    /// This process.
     BuiltIn(StoreFormat),
     /// Another service.
     Service(Client),
@@ -50,7 +43,7 @@ impl Marshaller {
     /// # Errors
     /// When its URL is none, or nobody makes the format.
     pub(crate) fn new(store: &StoreConfig, limit: Duration, tls: Option<&TlsConfig>) -> Result<Self, String> {
-        if is_own(store) {
+        if store.marshaller_url == LOG_MARSHALLER_URL {
             let other = "--log-store-format is none of json, csv, parquet: another --log-marshaller-url has to make it";
             return store.format.map(Self::BuiltIn).ok_or_else(|| other.to_owned());
         }
@@ -71,43 +64,28 @@ impl Marshaller {
     }
 }
 
-/// The default, or what names the agent's own service at another port.
-fn is_own(store: &StoreConfig) -> bool {
-    let url = store.marshaller_url.as_str();
-    let own = |host: &&str| url == format!("http://{host}:{}/marshal", store.marshaller_port);
-    url == LOG_MARSHALLER_URL || ["localhost", "127.0.0.1"].iter().any(own)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::num::{NonZeroU16, NonZeroUsize};
+    use std::num::NonZeroUsize;
 
     use super::*;
 
-    fn is_built_in(url: &str, port: u16) -> bool {
+    fn is_built_in(url: &str) -> bool {
         let store = StoreConfig {
             path: "logs".to_owned(),
             format: Some(StoreFormat::Csv),
             batch_size: NonZeroUsize::MIN,
             batch_interval: None,
             marshaller_url: url.to_owned(),
-            marshaller_port: NonZeroU16::new(port).unwrap(),
         };
         matches!(Marshaller::new(&store, Duration::from_secs(1), None), Ok(Marshaller::BuiltIn(StoreFormat::Csv)))
     }
 
     #[test]
-    fn the_default_and_the_agents_own_service_are_in_process() {
-        assert!(is_built_in("http://localhost:9083/marshal", 9083));
-        assert!(is_built_in("http://127.0.0.1:9000/marshal", 9000));
+    fn only_the_default_url_means_this_process() {
+        assert!(is_built_in("http://localhost:9083/marshal"));
         for url in ["http://localhost:9001/marshal", "http://other:9083/marshal", "http://localhost:9083/other"] {
-            assert!(!is_built_in(url, 9083), "{url}");
+            assert!(!is_built_in(url), "{url}");
         }
-    }
-
-    #[test]
-    fn what_is_made_in_process_is_the_services_file() {
-        let file = Marshaller::BuiltIn(StoreFormat::Json).marshal(&[]).unwrap();
-        assert_eq!(file, File { bytes: b"[]".to_vec(), extension: Cow::from("json") });
     }
 }

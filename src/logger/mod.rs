@@ -27,7 +27,7 @@
 //! | [`record`] | a payload as an object store gets it; pure |
 //! | [`batches`] | which records share a file; pure |
 //! | [`marshal`] | records to files; pure |
-//! | [`marshaller`] | who makes the files: the agent itself, or a service; and the agent's own |
+//! | `marshaller` | who makes the files: the agent itself, or a service |
 //!
 //! Architecture Invariant: a worker never waits for the logger. Every byte of an event is counted in `room` before it is
 //! kept, from the first that is captured to the end of the delivery.
@@ -48,7 +48,7 @@ mod fields;
 mod flight;
 mod line;
 pub mod marshal;
-pub mod marshaller;
+mod marshaller;
 mod metrics;
 mod outgoing;
 mod pipeline;

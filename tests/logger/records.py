@@ -1,12 +1,17 @@
-"""Records as a client of the marshaller posts them, and the row that csv and parquet are to have for each."""
+"""Records as JSON has them, their files, and the row that csv and parquet are to have for each."""
 
 import base64
 import csv
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 
+PROGRAM = "RECORDS_EXAMPLE"
+# Longest wait for one file.
+DEADLINE = 60
 COLUMNS = [
     "url",
     "bytes",
@@ -86,6 +91,15 @@ def random_records(seed, count):
         return {name: value for name, value in whole.items() if chance.random() < 0.8}
 
     return [one() for _ in range(count)]
+
+
+def file(form, records):
+    """The file of these records, to whose maker URLs are plain texts."""
+    urls = ["url", "sourceUri"]
+    plain = [{**one, **{name: url_text(one[name]) for name in urls if name in one}} for one in records]
+    program = [os.environ[PROGRAM], form]
+    made = subprocess.run(program, input=json.dumps(plain).encode(), stdout=subprocess.PIPE, timeout=DEADLINE, check=True)
+    return made.stdout
 
 
 def row(posted):

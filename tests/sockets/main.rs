@@ -42,6 +42,7 @@ mod logger_events;
 mod logger_failures;
 mod logger_payloads;
 mod logger_room;
+mod logger_store;
 mod logger_support;
 mod logger_tls;
 mod metrics;

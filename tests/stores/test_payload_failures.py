@@ -7,10 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from agents import exchange
 from azurite import KEY
 from conftest import Client, Place, place_in
 from mock import Store, client
@@ -329,34 +327,19 @@ def test_without_an_extension_a_file_is_json(s3_place, logging, http_server):
     wait_until(lambda: s3_place.store.keys(s3_place.url) == [f"{FOLDER}/a-request.json"], "object")
 
 
-def test_the_agents_own_service_marshals_for_others_on_the_loopback_only(s3_place, logging, http_server):
-    agent = logging(s3_place, http_server(Echo), "--log-store-format=csv")
-
-    wait_until(lambda: accepts(agent.marshaller_port), "service")
-
-    def ask(method, body=None):
-        return exchange(agent.marshaller_port, method, "/marshal", body)
-
-    assert (ask("GET").status, ask("PUT", b"[]").status) == (405, 405)
-    assert [ask("POST", body).status for body in [b"", b"{}", b"[1]", b"[{]", b"\xff"]] == [400] * 5
-    answer = ask("POST", b'[{"id":"a","bytes":"AP8="},{"id":"b"}]')
-    assert (answer.status, answer.header("X-Log-Marshal-Extension")) == (200, "csv")
-    assert [(row["id"], row["bytes"]) for row in rows("csv", answer.body)] == [("a", "AP8="), ("b", "")]
-    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    sockets += [line.split() for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]]
-    hosts = {fields[1].split(":")[0] for fields in sockets
-             if fields[3] == "0A" and fields[1].endswith(f":{agent.marshaller_port:04X}")}  # fmt: skip
-    assert hosts == {"0100007F"}
-    # The next agent's service finds the port taken, which is no reason not to log.
-    other = logging(s3_place, http_server(Echo), f"--log-marshaller-port={agent.marshaller_port}")
-    other.ask(b"x")
-    assert other.settled(2).sent == 2
-    assert len(lines(other, "--log-marshaller-port")) == 1
-
-
-def test_who_logs_to_no_store_runs_no_marshaller(s3_place, logging, http_server):
-    agent = logging(s3_place, http_server(Echo), f"--log-url=http://127.0.0.1:{http_server(Marshaller)}")
+def test_no_marshaller_is_started_and_its_port_is_of_no_account(s3_place, logging, http_server):
+    agent = logging(s3_place, http_server(Echo))
+    agent.ask(b"x")
+    assert agent.settled(2).sent == 2
     assert not accepts(agent.marshaller_port)
+    taken = logging(s3_place, http_server(Echo), f"--log-marshaller-port={http_server(scripted())}")
+    taken.ask(b"x")
+    assert taken.settled(2).sent == 2
+    assert not lines(taken, "marshaller-port")
+
+
+def test_a_path_in_a_bucket_is_of_no_use_without_a_bucket(s3_place, logging, http_server):
+    agent = logging(s3_place, http_server(Echo), f"--log-url=http://127.0.0.1:{http_server(Marshaller)}")
     assert len(lines(agent, "--log-store-path is not used")) == 1
 
 

@@ -1,7 +1,6 @@
 //! A time as text (RFC 3339), checked and never calculated with.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known;
 
@@ -22,13 +21,6 @@ impl Rfc3339 {
 impl Default for Rfc3339 {
     fn default() -> Self {
         Self(ZERO.to_owned())
-    }
-}
-
-impl<'de> Deserialize<'de> for Rfc3339 {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(json)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("occurrenceTime is not a time of RFC 3339"))
     }
 }
 
