@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::{io, mem};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
 use kserve_agent::config::StoreFormat;
-use kserve_agent::logger::marshal::marshal;
-use kserve_agent::logger::record::{Record, Rfc3339, Url};
+use kserve_agent::logger::marshal::File;
+use kserve_agent::logger::record::{Common, Record, Url};
 use serde::Deserialize;
 
 /// A record as a test writes it; what is missing is empty.
@@ -44,27 +45,60 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: records json|csv|parquet".into()),
     };
     let posted: Vec<Posted> = serde_json::from_reader(io::stdin().lock())?;
-    let records = posted.into_iter().map(record).collect::<Result<Vec<Record>, _>>()?;
-    io::stdout().write_all(&marshal(format, &records))?;
-    Ok(())
+    let read = posted.into_iter().map(Read::of).collect::<Result<Vec<Read>, _>>()?;
+    let mut file = File::new(format, read.iter().map(Read::record));
+    let (expected, length) = (file.length(), io::copy(&mut file, &mut io::stdout().lock())?);
+    if length == expected { Ok(()) } else { Err(format!("{length} bytes instead of {expected}").into()) }
 }
 
-fn record(posted: Posted) -> Result<Record, Box<dyn Error>> {
-    Ok(Record {
-        url: Url::new(&posted.url),
-        bytes: BASE64_STANDARD.decode(posted.bytes)?,
-        content_type: posted.content_type,
-        req_type: posted.req_type,
-        id: posted.id,
-        source_uri: Url::new(&posted.source_uri),
-        inference_service: posted.inference_service,
-        namespace: posted.namespace,
-        component: posted.component,
-        endpoint: posted.endpoint,
-        metadata: posted.metadata,
-        annotations: posted.annotations,
-        cert_name: posted.cert_name,
-        tls_skip_verify: posted.tls_skip_verify,
-        occurrence_time: Rfc3339::parse(&posted.occurrence_time).unwrap_or_default(),
-    })
+/// What a record borrows.
+struct Read {
+    common: Common,
+    bytes: Vec<u8>,
+    metadata: String,
+    occurred_at: Timestamp,
+    posted: Posted,
 }
+
+impl Read {
+    fn of(mut posted: Posted) -> Result<Self, Box<dyn Error>> {
+        let common = Common {
+            url: url(&posted.url),
+            source_uri: url(&posted.source_uri),
+            inference_service: mem::take(&mut posted.inference_service),
+            namespace: mem::take(&mut posted.namespace),
+            component: mem::take(&mut posted.component),
+            endpoint: mem::take(&mut posted.endpoint),
+            annotations: serde_json::to_string(&posted.annotations)?,
+            cert_name: mem::take(&mut posted.cert_name),
+            tls_skip_verify: posted.tls_skip_verify,
+        };
+        Ok(Self {
+            common,
+            bytes: BASE64_STANDARD.decode(&posted.bytes)?,
+            metadata: serde_json::to_string(&posted.metadata)?,
+            occurred_at: posted.occurrence_time.parse().or_else(|_| YEAR_ONE.parse())?,
+            posted,
+        })
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record {
+            common: &self.common,
+            bytes: &self.bytes,
+            content_type: &self.posted.content_type,
+            req_type: &self.posted.req_type,
+            id: &self.posted.id,
+            metadata: &self.metadata,
+            occurred_at: self.occurred_at,
+        }
+    }
+}
+
+/// None, if it is empty.
+fn url(text: &str) -> Url {
+    if text.is_empty() { Url::default() } else { Url::new(text) }
+}
+
+/// What stands for no time in a Go program.
+const YEAR_ONE: &str = "0001-01-01T00:00:00Z";

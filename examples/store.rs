@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a shell")]
 
+use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::process::ExitCode;
@@ -27,8 +28,9 @@ fn run(arguments: &[&str]) -> Result<(), String> {
     let open = |url: &str| Store::open(url, &|name| std::env::var(name).ok());
     match arguments {
         ["put", url, key, file] => {
-            let bytes = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
-            open(url)?.put(key, "application/json", &bytes).map_err(|failure| line(&failure))
+            let opened = File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), opened)));
+            let (length, mut opened) = opened.map_err(|error| format!("{file}: {error}"))?;
+            open(url)?.put(key, "application/json", length, &mut opened).map_err(|failure| line(&failure))
         }
         ["list", url] => {
             let store = open(url)?;

@@ -1,31 +1,34 @@
 //! The way to an object store: events are gathered into batches, made into a file and put into the bucket (SPEC L8).
 //!
 //! ```text
-//!   events ─▶ Gatherer: one open batch ─ complete, or due ─▶ couriers: file made once ─ put ─▶ bucket
+//!   events ─▶ Gatherer: one open batch ─ complete, or due ─▶ couriers: put, the file made on the way ─▶ bucket
 //! ```
 //!
-//! A batch is made into its file with the first attempt; its payloads are let go then, so at most a file is in memory
-//! beside what the queue counts, one for each delivery thread.
+//! Architecture Invariant: what waits for a store is events, which the queue counts, and no file. A file is made out of them
+//! while it is sent, and again with the next attempt. Only what another marshaller has answered is kept, takes the place of
+//! the payloads that it was made of, and is counted as they were.
 //!
 //! Not here: the store ([`crate::storage`]), the formats ([`super::marshal`]).
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
+use jiff::Timestamp;
 
 use super::Env;
 use super::batches::Batches;
 use super::carrier::{Cargo, Carrier, Cut, Landing, Said, counts};
-use super::event::{Event, Receipt, Type, rfc3339};
-use super::marshal;
-use super::marshaller::{File, Marshaller, Refused};
-use super::record::{Record, Rfc3339, Url, object_key};
+use super::event::{Event, Receipt, Type};
+use super::marshal::{File, extension, media};
+use super::marshaller::{Made, Marshaller, Refused};
+use super::record::{Common, Record, Url, object_key};
 use super::retry::Verdict;
 use crate::config::{LOG_CA_CERT_DIR, LOG_FORBIDDEN_FOR, LOG_OBJECT_BYTES, LoggerConfig, StoreConfig};
 use crate::ops::tls::{Roots, tls};
-use crate::storage::{Kind, Store};
+use crate::storage::{Failure, Kind, Store};
 
 /// A bucket, which all delivery threads share.
 pub(crate) struct Depot {
@@ -36,7 +39,7 @@ pub(crate) struct Depot {
     name: String,
     config: StoreConfig,
     /// What all records have in common.
-    common: Record,
+    common: Common,
     limit: Duration,
 }
 
@@ -51,18 +54,17 @@ pub(super) struct Porter(pub(super) Arc<Depot>);
 
 /// Events that share an object.
 pub(super) struct Batch {
-    receipts: Vec<Receipt>,
-    records: Vec<Record>,
+    events: Vec<Event>,
+    /// Of their payloads.
     bytes: usize,
-    /// The object, once it was made.
-    object: Option<(String, File)>,
+    /// What another marshaller has made of them; the payloads were let go then.
+    made: Option<Made>,
     /// When the store first forbade it.
     forbidden_at: Option<Instant>,
 }
 
 /// The thread that gathers events into batches.
 pub(crate) struct Gatherer {
-    depot: Arc<Depot>,
     events: Receiver<Vec<Event>>,
     couriers: Sender<Vec<Batch>>,
     batches: Batches<Event>,
@@ -102,37 +104,36 @@ impl Depot {
         &self.name
     }
 
-    fn record(&self, event: Event) -> (Receipt, Record) {
-        // It was made from a map like this.
-        let metadata: BTreeMap<String, Vec<String>> = serde_json::from_str(&event.metadata).unwrap_or_default();
-        let record = Record {
-            bytes: event.payload,
-            content_type: event.content_type.into(),
-            req_type: event.receipt.of.name().to_owned(),
-            id: event.id.to_string(),
-            metadata,
-            occurrence_time: Rfc3339::parse(&rfc3339(event.time)).unwrap_or_default(),
-            ..self.common.clone()
-        };
-        (event.receipt, record)
-    }
-
-    /// Makes the object, if it was not made before.
-    fn make(&self, batch: &mut Batch, way: &Way) -> Result<(), Refused> {
-        let Some(first) = batch.records.first() else { return Ok(()) };
-        let file = way.marshaller.marshal(&batch.records)?;
-        // The store puts its own prefix before it.
-        let key = object_key("", &self.config.path, first, &file.extension);
-        batch.object = Some((key, file));
-        batch.records = Vec::new();
-        Ok(())
+    fn records<'b>(&'b self, events: &'b [Event]) -> impl Iterator<Item = Record<'b>> + Clone {
+        events.iter().map(|event| Record {
+            common: &self.common,
+            bytes: &event.payload,
+            content_type: &event.content_type,
+            req_type: event.receipt.of.name(),
+            id: &event.id,
+            metadata: &event.metadata,
+            // It fails only for years that have more than four digits.
+            occurred_at: Timestamp::try_from(event.time).unwrap_or_default(),
+        })
     }
 
     fn put(&self, batch: &mut Batch) -> Result<(), Outcome> {
         let way = self.way().map_err(|why| Outcome::Later { why, after: None, has_answered: false })?;
-        self.make(batch, &way).map_err(Outcome::of)?;
-        let Some((key, file)) = &batch.object else { return Ok(()) };
-        way.store.put(key, marshal::media(&file.extension), &file.bytes).map_err(|failure| match failure.kind {
+        let stored = match &way.marshaller {
+            Marshaller::BuiltIn(format) => {
+                let mut file = File::new(*format, self.records(&batch.events));
+                self.store(&way, batch, extension(*format), (file.length(), &mut file))
+            }
+            Marshaller::Service(client) => {
+                if batch.made.is_none() {
+                    let made = client.marshal(File::array(self.records(&batch.events))).map_err(Outcome::of)?;
+                    batch.keep(made);
+                }
+                let Some(Made { bytes, extension }) = &batch.made else { return Ok(()) };
+                self.store(&way, batch, extension, (bytes.len() as u64, &mut &bytes[..]))
+            }
+        };
+        stored.map_err(|failure| match failure.kind {
             Kind::Transient { after } => {
                 let has_answered = failure.has_answered();
                 Outcome::Later { why: failure.reason, after, has_answered }
@@ -146,6 +147,36 @@ impl Depot {
             }
             Kind::Changed | Kind::Refused => Outcome::Never(failure.reason),
         })
+    }
+
+    /// Puts a file of so many bytes into the bucket.
+    fn store(
+        &self,
+        way: &Way,
+        batch: &Batch,
+        extension: &str,
+        (length, file): (u64, &mut dyn Read),
+    ) -> Result<(), Failure> {
+        let Some(first) = self.records(&batch.events).next() else { return Ok(()) };
+        // The store puts its own prefix before it.
+        let key = object_key("", &self.config.path, first, extension);
+        way.store.put(&key, media(extension), length, file)
+    }
+}
+
+impl Batch {
+    /// Takes the file for the payloads, and its room for theirs.
+    fn keep(&mut self, made: Made) {
+        for (index, event) in self.events.iter_mut().enumerate() {
+            let payload = std::mem::take(&mut event.payload);
+            let place = &mut event.receipt.place;
+            // Before any is given up, so that nobody else gets it.
+            if index == 0 {
+                place.take(made.bytes.capacity());
+            }
+            place.shrink_to(place.bytes().saturating_sub(payload.capacity()));
+        }
+        self.made = Some(made);
     }
 }
 
@@ -185,10 +216,11 @@ impl Outcome {
 }
 
 /// What all records of a configuration have in common.
-fn common(config: &LoggerConfig) -> Record {
+fn common(config: &LoggerConfig) -> Common {
     // As it was given, which may be in a folder of that folder.
     let cert_name = config.ca_cert_file.strip_prefix(LOG_CA_CERT_DIR).unwrap_or(&config.ca_cert_file);
-    Record {
+    let annotations: BTreeMap<_, _> = config.metadata_annotations.iter().cloned().collect();
+    Common {
         // Behind a question mark may be a signature, which is not for those who read records.
         url: Url::new(config.url.split('?').next().unwrap_or_default()),
         source_uri: Url::new(&config.source_uri),
@@ -196,10 +228,10 @@ fn common(config: &LoggerConfig) -> Record {
         namespace: config.namespace.clone(),
         component: config.component.clone(),
         endpoint: config.endpoint.clone(),
-        annotations: config.metadata_annotations.iter().cloned().collect(),
+        // A map of text always has a JSON form.
+        annotations: serde_json::to_string(&annotations).unwrap_or_default(),
         cert_name: cert_name.to_string_lossy().into_owned(),
         tls_skip_verify: config.tls_skip_verify,
-        ..Record::default()
     }
 }
 
@@ -244,26 +276,21 @@ impl Cargo for Batch {
     }
 
     fn counts(&self) -> [(Type, u64); 2] {
-        counts(&self.receipts)
+        counts(self.events.iter().map(|event| &event.receipt))
     }
 
     fn receipts(self) -> impl Iterator<Item = Receipt> {
-        self.receipts.into_iter()
+        self.events.into_iter().map(|event| event.receipt)
     }
 }
 
 impl Gatherer {
     /// `most`: bytes that events may hold.
-    pub(super) fn new(
-        depot: Arc<Depot>,
-        events: Receiver<Vec<Event>>,
-        couriers: Sender<Vec<Batch>>,
-        most: usize,
-    ) -> Self {
+    pub(super) fn new(depot: &Depot, events: Receiver<Vec<Event>>, couriers: Sender<Vec<Batch>>, most: usize) -> Self {
         let StoreConfig { batch_size, batch_interval, .. } = depot.config;
         // A batch that never completes must not have all the room.
         let batches = Batches::new(batch_size, batch_interval, LOG_OBJECT_BYTES.min(most / 2));
-        Self { depot, events, couriers, batches }
+        Self { events, couriers, batches }
     }
 
     /// Gathers until the workers are gone; the last batch leaves as it is.
@@ -297,8 +324,7 @@ impl Gatherer {
 
     fn send(&self, events: Vec<Event>) {
         let bytes = events.iter().map(|event| event.payload.len()).sum();
-        let (receipts, records) = events.into_iter().map(|event| self.depot.record(event)).unzip();
-        let batch = Batch { receipts, records, bytes, object: None, forbidden_at: None };
+        let batch = Batch { events, bytes, made: None, forbidden_at: None };
         // If nobody delivers any more the time is over, and what is on disk stays for the next start.
         let _ = self.couriers.send(vec![batch]);
     }

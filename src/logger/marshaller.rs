@@ -7,19 +7,12 @@
 
 mod client;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use ureq::tls::TlsConfig;
 
-use self::client::Client;
-pub(crate) use self::client::Refused;
-use super::marshal::{extension, marshal};
-use super::record::Record;
+pub(crate) use self::client::{Client, Made, Refused};
 use crate::config::{LOG_MARSHALLER_URL, StoreConfig, StoreFormat};
-
-/// The field in which a marshaller says what it made.
-const EXTENSION: &str = "X-Log-Marshal-Extension";
 
 /// Who turns records into a file.
 pub(crate) enum Marshaller {
@@ -27,14 +20,6 @@ pub(crate) enum Marshaller {
     BuiltIn(StoreFormat),
     /// Another service.
     Service(Client),
-}
-
-/// What was made of records.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct File {
-    pub(crate) bytes: Vec<u8>,
-    /// Without a dot; safe in a key.
-    pub(crate) extension: Cow<'static, str>,
 }
 
 impl Marshaller {
@@ -48,19 +33,6 @@ impl Marshaller {
             return store.format.map(Self::BuiltIn).ok_or_else(|| other.to_owned());
         }
         Client::new(&store.marshaller_url, limit, tls).map(Self::Service)
-    }
-
-    /// The file of these records.
-    ///
-    /// # Errors
-    /// When another service gives none; what it says decides whether to ask again.
-    pub(crate) fn marshal(&self, records: &[Record]) -> Result<File, Refused> {
-        match self {
-            Self::BuiltIn(format) => {
-                Ok(File { bytes: marshal(*format, records), extension: Cow::from(extension(*format)) })
-            }
-            Self::Service(client) => client.marshal(records),
-        }
     }
 }
 

@@ -249,7 +249,7 @@ impl Logger {
                 let (batches, made) = crossbeam_channel::unbounded();
                 // A batch must be complete before a spool has to wait for it.
                 let most = if unread.is_some() { self.room.most() / 4 } else { self.room.most() };
-                let gatherer = Gatherer::new(Arc::clone(depot), events, batches, most);
+                let gatherer = Gatherer::new(depot, events, batches, most);
                 others.push(("log-batch", Task::of(|| gatherer.run())));
                 self.couriers(&made, |_| Porter(Arc::clone(depot)))
             }

@@ -136,12 +136,17 @@ impl Place {
         self.held.bytes()
     }
 
-    /// Has nothing any more.
-    pub(super) fn give_up(&mut self) {
-        if self.held.bytes() > 0 {
-            self.held.give_back();
+    /// Gives back what is more than so many bytes.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        if self.held.bytes() > bytes {
+            self.held.shrink_to(bytes);
             self.room.was_made();
         }
+    }
+
+    /// Has nothing any more.
+    pub(super) fn give_up(&mut self) {
+        self.shrink_to(0);
     }
 }
 

@@ -26,7 +26,10 @@ mod token;
 mod watched;
 mod xml;
 
+use std::io::Read;
 use std::ops::Range;
+
+use ureq::SendBody;
 
 use self::address::{Address, Service};
 use self::azure::Azure;
@@ -85,15 +88,17 @@ impl Store {
         self.address.text()
     }
 
-    /// Stores an object, whole or not at all, under the store's prefix and this key; one of that name is replaced.
-    pub fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+    /// Stores a file of so many bytes as an object, whole or not at all, under the store's prefix and this key; one of that
+    /// name is replaced.
+    pub fn put(&self, key: &str, content_type: &str, length: u64, file: &mut dyn Read) -> Result<(), Failure> {
         let key =
             if self.address.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.address.prefix) };
         check_key(&key)?;
+        let file = SendBody::from_reader(file);
         let result = match &self.client {
-            Client::S3(s3) => s3.put(&key, content_type, bytes),
-            Client::Gcs(gcs) => gcs.put(&key, content_type, bytes),
-            Client::Azure(azure) => azure.put(&key, content_type, bytes),
+            Client::S3(s3) => s3.put(&key, content_type, length, file),
+            Client::Gcs(gcs) => gcs.put(&key, content_type, length, file),
+            Client::Azure(azure) => azure.put(&key, content_type, length, file),
         };
         result.map_err(|failure| failure.of(format_args!("storing {}", shown(&key))))
     }

@@ -6,7 +6,7 @@ use std::fs;
 use crate::logger_support::post;
 use crate::support::agent::{Setup, free_port};
 use crate::support::sink::setup;
-use crate::support::{Agent, Books, Message, Server, until};
+use crate::support::{Agent, Books, Message, Server, alone, until};
 
 const STORED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -102,4 +102,53 @@ fn a_marshaller_that_is_away_is_waited_for() {
     until("the log says so", || agent.log().contains("log marshaller http://127.0.0.1"));
     let books = Books::of(&agent);
     assert_eq!((books.accepted, books.waiting, store.seen().len()), (2, 2, 0));
+}
+
+/// Nothing of an object lies in memory beside the events that it is made of, whatever its format and its payloads (SPEC L4).
+#[test]
+fn memory_stays_within_the_room_when_a_store_takes_nothing() {
+    const SMALL: usize = 2;
+    const LARGE: usize = 50_000;
+    let _alone = alone();
+    let refusing = Server::answering(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    for (format, body, store) in [
+        ("json", SMALL, free_port()),
+        ("json", LARGE, refusing.port),
+        ("csv", SMALL, refusing.port),
+        ("parquet", SMALL, refusing.port),
+        ("parquet", LARGE, free_port()),
+    ] {
+        assert_memory_is_bounded(format, body, store);
+    }
+    let objects = refusing.seen();
+    assert!(objects.iter().any(|object| object.body.len() > ROOM / 4), "large ones were sent");
+}
+
+/// What events may hold.
+const ROOM: usize = 16 << 20;
+/// What a worker and the delivery threads need once there is traffic, and what the allocator keeps.
+const REST: usize = 4 << 20;
+
+/// Fills the room with payloads of so many bytes.
+fn assert_memory_is_bounded(format: &str, body: usize, store: u16) {
+    let server = Server::good();
+    let (room, format_flag) = (format!("--log-queue-bytes={ROOM}"), format!("--log-store-format={format}"));
+    let agent = into_bucket(&server, store).flags(&[&room, &format_flag, "--log-batch-size=1000000"]).start();
+    let before = agent.resident_kib();
+    let payload = "x".repeat(body);
+    let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {body}\r\n\r\n{payload}").repeat(10);
+    let (mut client, mut most) = (agent.connect(), 0);
+    for number in 0.. {
+        client.send(&request);
+        (0..10).for_each(|_| assert_eq!(client.response().status(), 200));
+        if number % 20 == 0 {
+            most = most.max(agent.resident_kib());
+            if Books::of(&agent).dropped > 0 {
+                break;
+            }
+        }
+    }
+    until("a second attempt was made", || agent.metrics().count("kserve_logger_delivery_retries_total") > 1);
+    let grown = usize::try_from((most.max(agent.resident_kib()) - before) * 1024).unwrap();
+    assert!(grown <= ROOM + REST, "{format}, {body} bytes a payload: {grown}");
 }

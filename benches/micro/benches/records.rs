@@ -2,11 +2,13 @@
 
 #![allow(missing_docs, reason = "a benchmark")]
 
+use std::io;
+
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use kserve_agent::config::StoreFormat;
-use kserve_agent::logger::marshal::marshal;
-use kserve_agent::logger::record::{Record, Url};
+use kserve_agent::logger::marshal::File;
+use kserve_agent::logger::record::{Common, Record, Url};
 
 fn main() {
     divan::main();
@@ -14,22 +16,27 @@ fn main() {
 
 const RECORDS: usize = 100;
 
-fn records() -> Vec<Record> {
-    let record = |number: usize| Record {
-        url: Url::new("s3://bucket/prefix"),
-        bytes: vec![b'x'; 1024],
-        content_type: "application/json".to_owned(),
-        req_type: "org.kubeflow.serving.inference.request".to_owned(),
-        id: format!("b08b069c-6d01-4657-8d23-{number:012}"),
-        inference_service: "iris".to_owned(),
-        namespace: "prod".to_owned(),
-        ..Record::default()
-    };
-    (0..RECORDS).map(record).collect()
-}
-
 #[divan::bench(args = [StoreFormat::Json, StoreFormat::Csv, StoreFormat::Parquet])]
 fn encode(bencher: Bencher<'_, '_>, format: StoreFormat) {
-    let records = records();
-    bencher.counter(ItemsCount::new(RECORDS)).bench(|| marshal(format, black_box(&records)));
+    let common = Common {
+        url: Url::new("s3://bucket/prefix"),
+        inference_service: "iris".to_owned(),
+        namespace: "prod".to_owned(),
+        ..Common::default()
+    };
+    let ids: Vec<String> = (0..RECORDS).map(|number| format!("b08b069c-6d01-4657-8d23-{number:012}")).collect();
+    let occurred_at = "2026-01-02T03:04:05.6Z".parse().unwrap_or_default();
+    let record = |id| Record {
+        common: &common,
+        bytes: &[b'x'; 1024],
+        content_type: "application/json",
+        req_type: "org.kubeflow.serving.inference.request",
+        id,
+        metadata: "{}",
+        occurred_at,
+    };
+    bencher.counter(ItemsCount::new(RECORDS)).bench(|| {
+        let mut file = File::new(format, black_box(&ids).iter().map(|id| record(id)));
+        io::copy(&mut file, &mut io::sink())
+    });
 }

@@ -11,6 +11,10 @@
 //!
 //! Not here: statistics, dictionaries, compression, which all are optional.
 
+use std::borrow::Cow;
+use std::iter::once;
+
+use super::Piece;
 use super::columns::{COLUMNS, Column, Text, Values};
 use super::thrift::Struct;
 use crate::logger::record::Record;
@@ -32,42 +36,59 @@ const DATA_PAGE: usize = 0;
 struct Chunk {
     column: &'static Column,
     start: usize,
+    header: Vec<u8>,
     /// Of header and values.
     length: usize,
 }
 
-pub(super) fn marshal(records: &[Record]) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+pub(super) fn pieces<'r>(records: impl Iterator<Item = Record<'r>> + Clone + 'r) -> impl Iterator<Item = Piece<'r>> {
+    let rows = records.clone().count();
     // A row group without rows is more than some readers take.
-    let columns: &[Column] = if records.is_empty() { &[] } else { &COLUMNS };
-    let chunks: Vec<Chunk> = columns.iter().map(|column| write_chunk(column, records, &mut out)).collect();
-    let start = out.len();
-    write_footer(&chunks, records.len(), &mut out);
-    let length = out.len() - start;
-    out.extend(length_prefix(length));
-    out.extend(MAGIC);
-    out
+    let columns: &[Column] = if rows == 0 { &[] } else { &COLUMNS };
+    let mut at = MAGIC.len();
+    let mut chunks = Vec::with_capacity(columns.len());
+    for column in columns {
+        let length = values(column, records.clone()).map(|piece| piece.len()).sum();
+        let header = page_header(length, rows);
+        let length = header.len() + length;
+        chunks.push(Chunk { column, start: at, header, length });
+        at += length;
+    }
+    let mut end = footer(&chunks, rows);
+    end.extend(length_prefix(end.len()));
+    end.extend(MAGIC);
+    let pages = chunks
+        .into_iter()
+        .flat_map(move |chunk| once(Piece::from(chunk.header)).chain(values(chunk.column, records.clone())));
+    once(Piece::Plain(Cow::from(MAGIC))).chain(pages).chain(once(Piece::from(end)))
 }
 
-fn write_chunk(column: &'static Column, records: &[Record], out: &mut Vec<u8>) -> Chunk {
-    let start = out.len();
+/// What is in a column's page.
+fn values<'r>(
+    column: &'static Column,
+    records: impl Iterator<Item = Record<'r>> + 'r,
+) -> Box<dyn Iterator<Item = Piece<'r>> + 'r> {
     match column.values {
-        Values::Text(text) => {
-            let texts: Vec<Text<'_>> = records.iter().map(text).collect();
-            let length = texts.iter().map(|text| length_prefix(0).len() + text.len()).sum();
-            write_page_header(length, records.len(), out);
-            for text in texts {
-                out.extend(length_prefix(text.len()));
-                text.write(out);
-            }
-        }
+        Values::Text(text) => Box::new(records.flat_map(move |record| {
+            let value = match text(record) {
+                Text::Plain(text) => Piece::of(text),
+                Text::Base64(bytes) => Piece::Base64(bytes),
+            };
+            [Piece::from(length_prefix(value.len()).to_vec()), value]
+        })),
         Values::Flag(flag) => {
-            write_page_header(records.len().div_ceil(8), records.len(), out);
-            let bit = |byte: u8, (index, record): (usize, &Record)| byte | u8::from(flag(record)) << index;
-            out.extend(records.chunks(8).map(|eight| eight.iter().enumerate().fold(0, bit)));
+            let mut bits = Vec::new();
+            for (index, record) in records.enumerate() {
+                if index % 8 == 0 {
+                    bits.push(0);
+                }
+                if let Some(last) = bits.last_mut() {
+                    *last |= u8::from(flag(record)) << (index % 8);
+                }
+            }
+            Box::new(once(Piece::from(bits)))
         }
     }
-    Chunk { column, start, length: out.len() - start }
 }
 
 /// Four bytes, the lowest first. A file is far from their limit: the records in it are (`LOG_OBJECT_BYTES`).
@@ -76,8 +97,9 @@ fn length_prefix(length: usize) -> [u8; 4] {
 }
 
 /// `PageHeader`. The levels, of which a required column has none, need an encoding nevertheless.
-fn write_page_header(length: usize, rows: usize, out: &mut Vec<u8>) {
-    Struct::write(out, |header| {
+fn page_header(length: usize, rows: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    Struct::write(&mut out, |header| {
         header.i32(1, DATA_PAGE);
         header.i32(2, length);
         header.i32(3, length);
@@ -88,19 +110,22 @@ fn write_page_header(length: usize, rows: usize, out: &mut Vec<u8>) {
             page.i32(4, RLE);
         });
     });
+    out
 }
 
 /// `FileMetaData`.
-fn write_footer(chunks: &[Chunk], rows: usize, out: &mut Vec<u8>) {
-    let schema: Vec<Option<&Column>> = std::iter::once(None).chain(COLUMNS.iter().map(Some)).collect();
+fn footer(chunks: &[Chunk], rows: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let schema: Vec<Option<&Column>> = once(None).chain(COLUMNS.iter().map(Some)).collect();
     let groups: &[&[Chunk]] = if chunks.is_empty() { &[] } else { &[chunks] };
-    Struct::write(out, |file| {
+    Struct::write(&mut out, |file| {
         file.i32(1, 1);
         file.nest_all(2, &schema, write_schema_element);
         file.i64(3, rows);
         file.nest_all(4, groups, |group, chunks| write_row_group(group, chunks, rows));
         file.text(6, &format!("{NAME} version {VERSION}"));
     });
+    out
 }
 
 /// `SchemaElement`: the root, which is `None`, or a column.

@@ -4,22 +4,23 @@
 //!
 //! Not here: asking again.
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
-use ureq::Agent;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use ureq::http::{HeaderValue, Request, Uri};
 use ureq::tls::TlsConfig;
+use ureq::{Agent, SendBody};
 
-use super::{EXTENSION, File};
 use crate::config::{CONNECT_TIMEOUT, HEAD_BYTES, MARSHAL_ANSWER_BYTES, MARSHAL_EXTENSION_BYTES};
 use crate::logger::event::header_safe;
-use crate::logger::record::Record;
+use crate::logger::marshal::File;
 use crate::logger::retry::Verdict;
 use crate::logger::sink::basic;
 use crate::ops::build::{NAME, VERSION};
 use crate::ops::client;
+
+/// The field in which a service says what it made.
+const EXTENSION: &str = "X-Log-Marshal-Extension";
 
 /// A client of the service.
 pub(crate) struct Client {
@@ -28,6 +29,14 @@ pub(crate) struct Client {
     /// The URL without what is secret in it.
     name: String,
     authorization: Option<String>,
+}
+
+/// A file that the service has made.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) bytes: Vec<u8>,
+    /// Without a dot; safe in a key.
+    pub(crate) extension: String,
 }
 
 /// Why there is no file.
@@ -59,19 +68,19 @@ impl Client {
         })
     }
 
-    /// The file of these records.
+    /// The file that the service makes of a JSON array of records.
     ///
     /// # Errors
     /// When the service can't be reached, refuses, or answers what is no file.
-    pub(super) fn marshal(&self, records: &[Record]) -> Result<File, Refused> {
+    pub(crate) fn marshal(&self, mut records: File<'_>) -> Result<Made, Refused> {
         let later = Verdict::Later { after: None };
-        // Records always have a JSON form.
-        let json = serde_json::to_vec(records).unwrap_or_default();
-        let mut request = Request::post(&self.url).header(CONTENT_TYPE, "application/json");
+        let mut request =
+            Request::post(&self.url).header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, records.length());
         if let Some(secret) = &self.authorization {
             request = request.header(AUTHORIZATION, secret);
         }
-        let sent = request.body(&json[..]).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
+        let body = SendBody::from_reader(&mut records);
+        let sent = request.body(body).map_err(ureq::Error::from).and_then(|request| self.agent.run(request));
         let mut response = sent.map_err(|error| self.refused((later, false), &error.to_string()))?;
         let status = response.status().as_u16();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -83,7 +92,7 @@ impl Client {
             .ok_or_else(|| self.refused((Verdict::Rejected, true), &format!("its {EXTENSION} is none")))?;
         let read = response.body_mut().with_config().limit(MARSHAL_ANSWER_BYTES).read_to_vec();
         match read {
-            Ok(bytes) => Ok(File { bytes, extension }),
+            Ok(bytes) => Ok(Made { bytes, extension }),
             Err(ureq::Error::BodyExceedsLimit(limit)) => {
                 Err(self.refused((Verdict::Rejected, true), &format!("its file is over {limit} bytes")))
             }
@@ -115,24 +124,32 @@ fn agent(limit: Duration, tls: Option<&TlsConfig>) -> Agent {
 
 /// An extension, which may have parts (`csv.gz`); json if the service says nothing, as the Go agent has it. `None`: what
 /// it says is no extension.
-fn file_extension(field: Option<&HeaderValue>) -> Option<Cow<'static, str>> {
-    let Some(field) = field else { return Some(Cow::from("json")) };
+fn file_extension(field: Option<&HeaderValue>) -> Option<String> {
+    let Some(field) = field else { return Some("json".to_owned()) };
     let text = field.to_str().ok()?;
     let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_extension = text.len() <= MARSHAL_EXTENSION_BYTES && text.split('.').all(is_part);
-    is_extension.then(|| Cow::from(text.to_owned()))
+    is_extension.then(|| text.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
-    use std::thread;
+    use std::{iter, thread};
 
     use super::*;
+    use crate::logger::record::{Common, Record};
+
+    /// A record of which nothing but the time is known.
+    fn one_record(common: &Common) -> File<'_> {
+        let occurred_at = "0001-01-01T00:00:00Z".parse().unwrap();
+        let empty = Record { common, bytes: &[], content_type: "", req_type: "", id: "", metadata: "{}", occurred_at };
+        File::array(iter::once(empty))
+    }
 
     /// What the client makes of this answer, and what it had sent.
-    fn answered(answer: &str) -> (Result<File, Refused>, String) {
+    fn answered(answer: &str) -> (Result<Made, Refused>, String) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://us:er@{}/a?b", listener.local_addr().unwrap());
         let answer = answer.to_owned();
@@ -150,7 +167,7 @@ mod tests {
             String::from_utf8(request).unwrap()
         });
         let client = Client::new(&url, Duration::from_secs(10), None).unwrap();
-        let result = client.marshal(&[Record::default()]);
+        let result = client.marshal(one_record(&Common::default()));
         (result, server.join().unwrap())
     }
 
@@ -162,7 +179,7 @@ mod tests {
     fn records_are_posted_as_an_array_and_the_answer_is_the_file() {
         let (file, request) =
             answered("HTTP/1.1 200 OK\r\nX-Log-Marshal-Extension: csv.gz\r\nContent-Length: 3\r\n\r\nabc");
-        assert_eq!(file.unwrap(), File { bytes: b"abc".to_vec(), extension: Cow::from("csv.gz") });
+        assert_eq!(file.unwrap(), Made { bytes: b"abc".to_vec(), extension: "csv.gz".to_owned() });
         let (head, body) = request.split_once("\r\n\r\n").unwrap();
         let head = head.to_ascii_lowercase();
         assert!(head.starts_with("post /a?b http/1.1\r\n") && head.contains("\r\ncontent-type: application/json"));
@@ -200,7 +217,10 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let url = format!("http://user:secret@{}/", listener.local_addr().unwrap());
         drop(listener);
-        let refused = Client::new(&url, Duration::from_secs(5), None).unwrap().marshal(&[]).unwrap_err();
+        let refused = Client::new(&url, Duration::from_secs(5), None)
+            .unwrap()
+            .marshal(one_record(&Common::default()))
+            .unwrap_err();
         assert_eq!(refused.verdict, Verdict::Later { after: None });
         assert!(refused.why.starts_with("log marshaller http://127.0.0.1:") && !refused.why.contains("secret"));
     }

@@ -16,11 +16,12 @@ use crate::config::OBJECT_ID_BYTES;
 
 /// The key of an object whose first record this is. `prefix`: the path of the bucket's URL; `store_path`:
 /// `--log-store-path`; `extension`: of the file, without a dot.
-pub fn object_key(prefix: &str, store_path: &str, first: &Record, extension: &str) -> String {
-    let mut key = folder(&[prefix, &first.namespace, &first.inference_service, &first.component, store_path]);
+pub fn object_key(prefix: &str, store_path: &str, first: Record<'_>, extension: &str) -> String {
+    let common = first.common;
+    let mut key = folder(&[prefix, &common.namespace, &common.inference_service, &common.component, store_path]);
     let kind = first.req_type.rsplit('.').next().unwrap_or_default();
     // Writing to a string does not fail.
-    let _ = write!(key, "{}-{}.{extension}", name(&first.id), name(kind));
+    let _ = write!(key, "{}-{}.{extension}", name(first.id), name(kind));
     key
 }
 
@@ -66,37 +67,46 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::Timestamp;
 
-    fn record(id: &str) -> Record {
-        Record {
-            id: id.to_owned(),
-            req_type: "org.kubeflow.serving.inference.request".to_owned(),
+    use super::*;
+    use crate::logger::record::Common;
+
+    const REQUEST: &str = "org.kubeflow.serving.inference.request";
+
+    fn common() -> Common {
+        Common {
             inference_service: "iris".to_owned(),
             namespace: "ns".to_owned(),
             component: "predictor".to_owned(),
-            ..Record::default()
+            ..Common::default()
         }
     }
 
+    fn record<'r>(common: &'r Common, id: &'r str, req_type: &'r str) -> Record<'r> {
+        let occurred_at = Timestamp::UNIX_EPOCH;
+        Record { common, bytes: &[], content_type: "", req_type, id, metadata: "{}", occurred_at }
+    }
+
     fn name_of(id: &str) -> String {
-        let key = object_key("", "", &record(id), "json");
+        let key = object_key("", "", record(&common(), id, REQUEST), "json");
         key.strip_prefix("ns/iris/predictor/").unwrap().strip_suffix("-request.json").unwrap().to_owned()
     }
 
     #[test]
     fn the_key_is_that_of_the_go_agent() {
-        let mut first = record("0123-ab");
-        assert_eq!(object_key("pre/fix", "logs", &first, "csv"), "pre/fix/ns/iris/predictor/logs/0123-ab-request.csv");
-        first.req_type = "org.kubeflow.serving.inference.response".to_owned();
-        first.component.clear();
-        first.namespace.clear();
-        assert_eq!(object_key("", "logs", &first, "parquet"), "iris/logs/0123-ab-response.parquet");
+        let mut common = common();
+        let first = record(&common, "0123-ab", REQUEST);
+        assert_eq!(object_key("pre/fix", "logs", first, "csv"), "pre/fix/ns/iris/predictor/logs/0123-ab-request.csv");
+        common.component.clear();
+        common.namespace.clear();
+        let first = record(&common, "0123-ab", "org.kubeflow.serving.inference.response");
+        assert_eq!(object_key("", "logs", first, "parquet"), "iris/logs/0123-ab-response.parquet");
     }
 
     #[test]
     fn folders_are_joined_and_stay_in_the_bucket() {
-        let empty = Record { id: "i".to_owned(), req_type: "request".to_owned(), ..Record::default() };
+        let common = Common::default();
         for (prefix, path, folder) in [
             ("", "", ""),
             ("/a/", "/b//c/", "a/b/c/"),
@@ -104,7 +114,8 @@ mod tests {
             ("a", "../../b", "b/"),
             ("..", "..", ""),
         ] {
-            assert_eq!(object_key(prefix, path, &empty, "json"), format!("{folder}i-request.json"));
+            let key = object_key(prefix, path, record(&common, "i", "request"), "json");
+            assert_eq!(key, format!("{folder}i-request.json"));
         }
     }
 

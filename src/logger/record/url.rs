@@ -8,11 +8,14 @@
 //! Not here: whether it is a URL that can be connected to ([`crate::cli`]).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// A URL without its password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Url(String);
+pub struct Url {
+    text: String,
+    json: String,
+}
 
 /// The members of Go's `url.URL`, in their order.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,19 +44,21 @@ struct User {}
 impl Url {
     /// The URL of this text. A password in it is left out: stored records are read by more people than flags are.
     pub fn new(text: &str) -> Self {
-        Self(without_password(text).unwrap_or_else(|| text.to_owned()))
+        let text = without_password(text).unwrap_or_else(|| text.to_owned());
+        let opaque = || Parts { opaque: text.clone(), ..Parts::default() };
+        // Texts and flags always have a JSON form.
+        let json = serde_json::to_string(&Parts::of(&text).unwrap_or_else(opaque)).unwrap_or_default();
+        Self { text, json }
     }
 
     /// As csv and parquet show it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
-}
 
-impl Serialize for Url {
-    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
-        let opaque = || Parts { opaque: self.0.clone(), ..Parts::default() };
-        Parts::of(&self.0).unwrap_or_else(opaque).serialize(json)
+    /// As JSON shows it.
+    pub(crate) fn json(&self) -> &str {
+        &self.json
     }
 }
 
@@ -169,7 +174,7 @@ mod tests {
     use super::*;
 
     fn json(text: &str) -> String {
-        serde_json::to_string(&Url::new(text)).unwrap()
+        Url::new(text).json
     }
 
     fn members(scheme: &str, user: &str, host: &str, path: &str, raw_query: &str, raw_path: &str) -> String {

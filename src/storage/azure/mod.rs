@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::time::SystemTime;
 
 use instant_xml::FromXml;
+use ureq::SendBody;
 use ureq::http::{Request, request};
 
 use self::credentials::Provider;
@@ -43,7 +44,7 @@ struct Ask<'a> {
     query: Vec<(&'a str, &'a str)>,
     /// Names in lower case.
     fields: Vec<(&'static str, String)>,
-    length: usize,
+    length: u64,
 }
 
 impl Azure {
@@ -69,10 +70,13 @@ impl Azure {
         Ok(Self { http, service, container: address.bucket.clone(), credentials })
     }
 
-    pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn put(&self, key: &str, content_type: &str, length: u64, file: SendBody<'_>) -> Result<(), Failure> {
         let fields = vec![("content-type", content_type.to_owned()), ("x-ms-blob-type", "BlockBlob".to_owned())];
-        let ask = Ask { verb: "PUT", key: Some(key), query: Vec::new(), fields, length: bytes.len() };
-        self.with_credentials(ask, |request| self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop))
+        let ask = Ask { verb: "PUT", key: Some(key), query: Vec::new(), fields, length };
+        self.with_credentials(ask, |request| {
+            let request = request.header("content-length", length);
+            self.http.text(request.body(file), STORE_ANSWER_BYTES).map(drop)
+        })
     }
 
     pub(super) fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {

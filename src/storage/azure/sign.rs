@@ -53,7 +53,7 @@ mod tests {
         verb: &'static str,
         query: &[(&'a str, &'a str)],
         fields: &[(&'static str, &str)],
-        length: usize,
+        length: u64,
     ) -> Ask<'a> {
         let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Ask { verb, key: None, query: query.to_vec(), fields, length }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use ureq::SendBody;
 use ureq::http::{Request, request};
 
 use self::credentials::Provider;
@@ -49,12 +50,11 @@ impl Gcs {
         Ok(Self { http, service, bucket: bucket.to_owned(), credentials })
     }
 
-    pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn put(&self, key: &str, content_type: &str, length: u64, file: SendBody<'_>) -> Result<(), Failure> {
         let query = query(&[("uploadType", "media"), ("name", key)]);
         let request = Request::post(format!("{}/upload/storage/v1/b/{}/o?{query}", self.service, encode(&self.bucket)));
-        self.with_token(request.header("content-type", content_type), |request| {
-            self.http.text(request.body(bytes), STORE_ANSWER_BYTES).map(drop)
-        })
+        let request = request.header("content-type", content_type).header("content-length", length);
+        self.with_token(request, |request| self.http.text(request.body(file), STORE_ANSWER_BYTES).map(drop))
     }
 
     pub(super) fn page(&self, prefix: &str, token: Option<&str>, most: usize) -> Result<Page, Failure> {

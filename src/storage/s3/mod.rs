@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
+use ureq::SendBody;
 use ureq::http::Request;
 
 use self::credentials::{Profile, Provider, Surroundings};
@@ -64,11 +65,12 @@ impl S3 {
         Ok(Self { http, bucket, credentials })
     }
 
-    pub(super) fn put(&self, key: &str, content_type: &str, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn put(&self, key: &str, content_type: &str, length: u64, file: SendBody<'_>) -> Result<(), Failure> {
         self.with_keys(|keys| {
             let url = self.bucket.put_object(keys, key).sign(STORE_SIGNATURE_LIFE);
-            let request = Request::put(url.as_str()).header("content-type", content_type).body(bytes);
-            self.http.text(request, STORE_ANSWER_BYTES).map(drop)
+            let request =
+                Request::put(url.as_str()).header("content-type", content_type).header("content-length", length);
+            self.http.text(request.body(file), STORE_ANSWER_BYTES).map(drop)
         })
     }
 
