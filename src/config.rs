@@ -341,7 +341,8 @@ pub const BATCH_LANES_KEPT: usize = 64;
 /// Bytes of such a key: a path, some header fields and short parameters; longer ones are forgotten.
 pub const BATCH_KEY_KEPT_BYTES: usize = 4 * 1024;
 
-/// Calls that one request with more instances than a batch may have is sent in: with the default batch 131 072 instances.
+/// Calls that one request with more instances than a batch may have is sent in: with the default batch 131 072 instances. One with more
+/// passes whole.
 pub const BATCH_PARTS_MAX: usize = 4096;
 
 /// Bytes of copies of what stands outside its instances that a request in parts is sent with, such as `parameters`: as many

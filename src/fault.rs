@@ -46,13 +46,6 @@ pub enum Fault {
     TooManyConnections,
     /// Client: the body is no predict request.
     BadPredict(BadPredict),
-    /// Client: a predict request has more instances than may be sent in parts.
-    TooManyInstances {
-        /// Those that it has.
-        instances: usize,
-        /// Those that it may have.
-        most: usize,
-    },
     /// Agent: `--batch-queue` requests wait.
     BatchQueueFull,
     /// Agent: there is no room for a body beside the others that wait for batches.
@@ -156,7 +149,6 @@ impl Fault {
             Self::RequestHead(error) => error.status(),
             Self::RequestBody(BodyError::TooLarge(_)) => 431,
             Self::RequestBody(_) | Self::BadPredict(_) => 400,
-            Self::TooManyInstances { .. } => 413,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout => 408,
             Self::Connect(_)
             | Self::ConnectTimeout
@@ -181,8 +173,7 @@ impl Fault {
         match self {
             Self::RequestHead(HeadError::Malformed(_)) | Self::BadPredict(_) => Blame::Rejected(Reason::BadRequest),
             Self::RequestHead(HeadError::TooLarge | HeadError::RequestLineTooLong)
-            | Self::RequestBody(BodyError::TooLarge(_))
-            | Self::TooManyInstances { .. } => Blame::Rejected(Reason::TooLarge),
+            | Self::RequestBody(BodyError::TooLarge(_)) => Blame::Rejected(Reason::TooLarge),
             Self::RequestHead(_) => Blame::Rejected(Reason::Unsupported),
             Self::RequestBody(_) => Blame::Rejected(Reason::BadRequest),
             Self::RequestHeadTimeout | Self::RequestBodyTimeout => Blame::Rejected(Reason::SlowClient),
@@ -232,9 +223,6 @@ impl fmt::Display for Fault {
             Self::Exhausted => f.write_str("out of file descriptors"),
             Self::TooManyConnections => f.write_str("too many connections"),
             Self::BadPredict(why) => f.write_str(why.text()),
-            Self::TooManyInstances { instances, most } => {
-                write!(f, "{instances} instances in one request, at most {most}")
-            }
             Self::BatchQueueFull => f.write_str("as many requests wait for a batch as may (--batch-queue)"),
             Self::BatchBytesFull => f.write_str("the requests that wait for a batch hold 64 MiB, as much as they may"),
             Self::BatchLate => f.write_str("no batch left within --max-latency, the model server is busy"),

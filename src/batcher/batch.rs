@@ -94,14 +94,28 @@ pub enum Outcome<R> {
     Answered {
         /// It has.
         is_success: bool,
+        /// The answer has a part for each instance. Only of one that is asked alone for a trial can it be otherwise.
+        is_divisible: bool,
     },
     /// What the server has answered can't be divided among the members with certainty (SPEC B0). Each with its instances.
     Undivided {
         /// The members.
         members: Vec<(R, usize)>,
-        /// It is due to their being merged, and not to a want of room for the answer.
-        is_of_merging: bool,
+        /// Why it can't.
+        why: Undivided,
     },
+}
+
+/// Why the answer to several requests can't be divided among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undivided {
+    /// It is a refusal, for which one of them may be to blame, or their number: that is found by halving (SPEC B8).
+    Refused,
+    /// It has no part for each, or it is a refusal that may be of whatever one request and not the other has. They are asked
+    /// one by one: the answer to a smaller batch might seem to fit by accident.
+    Indivisible,
+    /// There is no room for it.
+    NoRoom,
 }
 
 impl Part {

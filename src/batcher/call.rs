@@ -16,6 +16,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error, Timeout};
 
 use super::answer::Response;
+use super::batch::Undivided;
 use super::fields;
 use super::line::Line;
 use super::metrics::CallMetrics;
@@ -125,18 +126,29 @@ impl Client {
             batch_id: call.batch_id,
             held: self.answers.hold(),
         };
-        let is_whole = self.read(body.into_reader(), &mut response)?;
+        let is_stream = response.is_success() && fields::is_stream(&head.headers);
+        let left = if is_stream {
+            self.watch.hand_over();
+            drop(body);
+            Some(Undivided::Indivisible)
+        } else {
+            self.read(body.into_reader(), &mut response)?
+        };
         self.metrics.duration.observe_duration(began.elapsed());
-        if is_whole { Ok(Reply::Whole(response)) } else { self.hand_over(response) }
+        match left {
+            None => Ok(Reply::Whole(response)),
+            Some(why) => self.hand_over(response, why),
+        }
     }
 
-    /// Reads the body, as far as it is to be held and there is room for it; whether that is all of it.
-    fn read(&self, mut reader: impl Read, response: &mut Response) -> Result<bool, Fault> {
+    /// Reads the body, as far as it is to be held and there is room for it; why that is not all of it.
+    fn read(&self, mut reader: impl Read, response: &mut Response) -> Result<Option<Undivided>, Fault> {
         let length = self.watch.watched().length();
         let length = length.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-        if length.is_some_and(|length| length > BATCH_ANSWER_BYTES || !response.held.grow(length)) {
+        let is_large = length.is_some_and(|length| length > BATCH_ANSWER_BYTES);
+        if is_large || length.is_some_and(|length| !response.held.grow(length)) {
             self.watch.hand_over();
-            return Ok(false);
+            return Ok(Some(Undivided::of_size(is_large)));
         }
         response.body = memory::buffer(length.map_or(0, |length| length + 1));
         loop {
@@ -153,24 +165,24 @@ impl Client {
             };
             response.body.truncate(at + read);
             if read == 0 {
-                return Ok(true);
+                return Ok(None);
             }
             let is_large = response.body.len() > BATCH_ANSWER_BYTES;
             if is_large || (length.is_none() && !response.held.grow(read)) {
                 self.watch.hand_over();
-                return Ok(false);
+                return Ok(Some(Undivided::of_size(is_large)));
             }
         }
     }
 
     /// Takes the connection over from ureq, which has given it up.
-    fn hand_over(&self, mut response: Response) -> Result<Reply, Fault> {
+    fn hand_over(&self, mut response: Response, why: Undivided) -> Result<Reply, Fault> {
         let Some((connection, data)) = self.watch.rest() else {
             // What was read last was the end of it, so that ureq has kept the connection.
             return if self.watch.watched().has_ended() { Ok(Reply::Whole(response)) } else { Err(Fault::Internal) };
         };
         response.body.extend_from_slice(&data);
-        Ok(Reply::Large(Box::new(Streamed { response, connection })))
+        Ok(Reply::Streamed(Box::new(Streamed { response, connection }), why))
     }
 }
 
@@ -179,8 +191,16 @@ impl Client {
 pub(super) enum Reply {
     /// The whole response.
     Whole(Response),
-    /// A response that is too large to be held, or finds no room beside the others.
-    Large(Box<Streamed>),
+    /// A response that goes on as it comes; what that means for several requests.
+    Streamed(Box<Streamed>, Undivided),
+}
+
+impl Undivided {
+    /// Of an answer that is not held: larger than any that is, or than the room that was left.
+    fn of_size(is_large: bool) -> Self {
+        // Fewer requests may have one that can be held.
+        if is_large { Self::Refused } else { Self::NoRoom }
+    }
 }
 
 /// A name for a batch: a UUID of version 4.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::answer::{Answer, Response};
+use super::batch::Undivided;
 use super::request::{Payload, Request};
 use super::v1;
 use super::v2::{self, NewId, Tensors};
@@ -32,15 +33,44 @@ pub(super) fn merged<'m>(members: &'m [Arc<Request>], batch_id: &[u8]) -> Cow<'m
     }
 }
 
-/// What each member gets of the response to all; `None`: it can't be divided with certainty, or one of them may be to blame for
-/// it, so they are asked again, fewer at a time. What is said to one alone is passed on as it is, if it can't be read (SPEC B0).
-pub(super) fn divide(members: &[Arc<Request>], response: Response) -> Option<Vec<Answer>> {
+/// What each member gets of the response to all. What is said to one alone is passed on as it is, if it can't be read (SPEC
+/// B0).
+///
+/// # Errors
+/// When it can't be divided with certainty, or one of them may be to blame for it, or what was left out of the call as they
+/// differ in it (`lacks_fields`), so that they are to be asked again.
+pub(super) fn divide(
+    members: &[Arc<Request>],
+    response: Response,
+    lacks_fields: bool,
+) -> Result<Vec<Answer>, Undivided> {
     let response = Arc::new(response);
     if response.is_success() {
         return shares(members, &response);
     }
-    let is_one_to_blame = members.len() > 1 && ASKED_AGAIN.contains(&response.status);
-    (!is_one_to_blame).then(|| whole(members, &response))
+    match response.status {
+        _ if members.len() == 1 => Ok(whole(members, &response)),
+        status if is_refusal(status) => Err(Undivided::Refused),
+        // Too slow, and too many, are said to all, whatever they are.
+        408 | 429 => Ok(whole(members, &response)),
+        400..500 if lacks_fields => Err(Undivided::Indivisible),
+        _ => Ok(whole(members, &response)),
+    }
+}
+
+/// Whether a refusal may be of one request among several, or of their number.
+pub(super) fn is_refusal(status: u16) -> bool {
+    ASKED_AGAIN.contains(&status)
+}
+
+/// Whether the response to one request has a part for each of its instances.
+pub(super) fn is_divisible(member: &Request, response: &Response) -> bool {
+    let counts = [member.payload.instances()];
+    !response.is_coded
+        && match &member.payload {
+            Payload::V1(_) => v1::predictions(&response.body, &counts).is_some(),
+            Payload::V2(_) => Tensors::of_response(&response.body, &counts).is_ok(),
+        }
 }
 
 fn of_v1(members: &[Arc<Request>]) -> Vec<(&[u8], &v1::List)> {
@@ -65,16 +95,19 @@ fn whole(members: &[Arc<Request>], response: &Arc<Response>) -> Vec<Answer> {
 }
 
 /// Each member's share of a successful response.
-fn shares(members: &[Arc<Request>], response: &Arc<Response>) -> Option<Vec<Answer>> {
+fn shares(members: &[Arc<Request>], response: &Arc<Response>) -> Result<Vec<Answer>, Undivided> {
     let counts: Vec<usize> = members.iter().map(|member| member.payload.instances()).collect();
-    let is_alone = members.len() == 1;
-    let shares = match &members[0].payload {
-        Payload::V2(_) if is_alone => None,
-        _ if response.is_coded => None,
-        Payload::V1(_) => shares_v1(&counts, response),
-        Payload::V2(_) => shares_v2(&of_v2(members), &counts, response),
-    };
-    shares.or_else(|| is_alone.then(|| whole(members, response)))
+    // Another success is none that has a body for each, or one that is whole.
+    let can_be_read = !response.is_coded && matches!(response.status, 200 | 201);
+    match (&members[0].payload, members.len()) {
+        (Payload::V1(_), 1) if can_be_read => {
+            Ok(shares_v1(&counts, response).unwrap_or_else(|| whole(members, response)))
+        }
+        (_, 1) => Ok(whole(members, response)),
+        _ if !can_be_read => Err(Undivided::Indivisible),
+        (Payload::V1(_), _) => shares_v1(&counts, response).ok_or(Undivided::Indivisible),
+        (Payload::V2(_), _) => shares_v2(&of_v2(members), &counts, response),
+    }
 }
 
 fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
@@ -82,8 +115,12 @@ fn shares_v1(counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> 
     Some(ranges.into_iter().map(|range| Answer::Predictions { response: Arc::clone(response), range }).collect())
 }
 
-fn shares_v2(members: &[(&[u8], &Tensors)], counts: &[usize], response: &Arc<Response>) -> Option<Vec<Answer>> {
-    let tensors = Tensors::of_response(&response.body, counts).ok()?;
+fn shares_v2(
+    members: &[(&[u8], &Tensors)],
+    counts: &[usize],
+    response: &Arc<Response>,
+) -> Result<Vec<Answer>, Undivided> {
+    let tensors = Tensors::of_response(&response.body, counts).map_err(|_| Undivided::Indivisible)?;
     // An id that the server took from the batch's is nobody's; one of its own making is as good as any.
     let batch_id = [b"\"", &response.batch_id[..], b"\""].concat();
     let own_id = if tensors.id(&response.body) == Some(&batch_id[..]) { NewId::None } else { NewId::AsSent };
@@ -95,7 +132,7 @@ fn shares_v2(members: &[(&[u8], &Tensors)], counts: &[usize], response: &Arc<Res
         let mut held = response.held.beside();
         held.grow(body.len()).then(|| Answer::Rebuilt { response: Arc::clone(response), body, held })
     };
-    members.iter().enumerate().map(share).collect()
+    members.iter().enumerate().map(share).collect::<Option<_>>().ok_or(Undivided::NoRoom)
 }
 
 #[cfg(test)]

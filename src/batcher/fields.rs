@@ -3,7 +3,7 @@
 //! Not here: what is taken out of a request's head before it is handed over (the worker's).
 
 use ureq::http::HeaderMap;
-use ureq::http::header::HeaderName;
+use ureq::http::header::{CONTENT_TYPE, HeaderName};
 
 use crate::http1::field::Kind;
 use crate::http1::trim;
@@ -50,6 +50,22 @@ pub(super) fn of_exchange(headers: &HeaderMap, is_shared: bool) -> Vec<u8> {
 /// The lines that describe the bytes of the body, so that they hold for no other.
 pub(super) fn of_body(headers: &HeaderMap) -> Vec<u8> {
     text(headers, is_of_body)
+}
+
+/// Whether a response is to be seen as it comes, by its type.
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    const STREAMS: [&str; 7] = [
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+        "application/x-jsonlines",
+        "application/json-seq",
+        "multipart/x-mixed-replace",
+    ];
+    let of = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(of);
+    media.is_some_and(|media| STREAMS.contains(&&*media))
 }
 
 fn is_of_body(name: &HeaderName) -> bool {

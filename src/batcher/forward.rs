@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   batch ─▶ one body ─▶ call ─▶ 2xx ─▶ each member its share
-//!                          ├──▶ 400 404 413 422 500 507, or what can't be divided, of several ─▶ asked again in halves
+//!                          ├──▶ 2xx that can't be divided, of several ─▶ asked again one by one
+//!                          ├──▶ 400 404 413 422 500 507, of several ─▶ asked again in halves
 //!                          ├──▶ other statuses ─▶ the response for each
 //!                          └──▶ none ─▶ 502, 504 for each
 //! ```
@@ -21,10 +22,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use super::answer::Answer;
-use super::batch::{Batch, Outcome, Part, Receipt};
+use super::batch::{Batch, Outcome, Part, Receipt, Undivided};
 use super::bell::Bell;
 use super::call::{Call, Client, Reply, batch_id};
-use super::divide::{divide, merged};
+use super::divide::{divide, is_divisible, merged};
 use super::fields;
 use super::join::Joined;
 use super::metrics::BatcherMetrics;
@@ -55,12 +56,6 @@ pub(super) struct Return {
     pub(super) at: Instant,
     /// What has become of it.
     pub(super) outcome: Outcome<Arc<Request>>,
-}
-
-/// The answer to several requests can't be divided among them.
-struct Undivided {
-    /// It is due to their being merged, and not to a want of room.
-    is_of_merging: bool,
 }
 
 /// Requests without an answer so far, in order. Dropping it answers them.
@@ -99,7 +94,7 @@ impl Forwarder {
         let receipt = batch.receipt;
         let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(batch, client))).unwrap_or_else(|_| {
             log::error!("a panic has cost one batch");
-            Outcome::Answered { is_success: false }
+            Outcome::Answered { is_success: false, is_divisible: true }
         });
         // Not when the batcher takes it back, who sleeps on when nothing waits.
         client.metrics.returned.count();
@@ -117,26 +112,32 @@ impl Forwarder {
     fn serve(&self, batch: Batch<Arc<Request>>, client: &Client) -> Outcome<Arc<Request>> {
         if let Some(part) = batch.part {
             let is_success = batch.members.iter().all(|member| self.part(member, &part, client));
-            return Outcome::Answered { is_success };
+            return Outcome::Answered { is_success, is_divisible: true };
         }
         let mut pending = Pending::new(batch.members, &self.outbox);
         // Nobody waits for the answer of one that has left.
         pending.members.retain(|member| !member.has_left() || batch.receipt.trial.is_none());
         let members = pending.members.make_contiguous();
         if members.is_empty() {
-            return Outcome::Answered { is_success: false };
+            return Outcome::Answered { is_success: false, is_divisible: true };
         }
         match self.answers_to(members, client) {
             Ok(answers) => {
                 let is_success = answers.iter().all(Answer::is_success);
+                let is_divisible = match (&members[..], &answers[..]) {
+                    ([only], [Answer::Whole(response)]) if is_success && batch.receipt.trial.is_some() => {
+                        is_divisible(only, response)
+                    }
+                    _ => true,
+                };
                 pending.answer(answers);
-                Outcome::Answered { is_success }
+                Outcome::Answered { is_success, is_divisible }
             }
-            Err(Undivided { is_of_merging }) => {
+            Err(why) => {
                 client.metrics.retries.count();
                 let members = std::mem::take(&mut pending.members).into_iter();
                 let members = members.map(|member| (Arc::clone(&member), member.payload.instances())).collect();
-                Outcome::Undivided { members, is_of_merging }
+                Outcome::Undivided { members, why }
             }
         }
     }
@@ -148,6 +149,7 @@ impl Forwarder {
     fn answers_to(&self, members: &[Arc<Request>], client: &Client) -> Result<Vec<Answer>, Undivided> {
         let [first, others @ ..] = members else { return Ok(Vec::new()) };
         let other_fields: Vec<&[u8]> = others.iter().map(|member| member.head.fields()).collect();
+        let lacks_fields = other_fields.iter().any(|fields| *fields != first.head.fields());
         let batch_id = batch_id();
         let call = Call {
             batch_id,
@@ -157,9 +159,9 @@ impl Forwarder {
             is_shared: members.len() > 1,
         };
         match post(client, members, &call) {
-            Ok(Reply::Large(streamed)) if members.len() > 1 => Err(Undivided { is_of_merging: streamed.is_over() }),
-            Ok(Reply::Large(streamed)) => Ok(vec![Answer::Streamed(streamed)]),
-            Ok(Reply::Whole(response)) => divide(members, response).ok_or(Undivided { is_of_merging: true }),
+            Ok(Reply::Streamed(_, why)) if members.len() > 1 => Err(why),
+            Ok(Reply::Streamed(streamed, _)) => Ok(vec![Answer::Streamed(streamed)]),
+            Ok(Reply::Whole(response)) => divide(members, response, lacks_fields),
             Err(fault) => Ok(members.iter().map(|_| Answer::Failed(fault)).collect()),
         }
     }

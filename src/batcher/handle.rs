@@ -11,7 +11,6 @@ use super::bell::RungAtEnd;
 use super::gate::Gate;
 use super::metrics::BatcherMetrics;
 use super::request::{Arrival, Request};
-use crate::config::BATCH_PARTS_MAX;
 use crate::fault::Fault;
 use crate::ops::budget::Held;
 
@@ -67,11 +66,6 @@ impl Handle {
     /// # Errors
     /// When as many wait as may; it gets no answer then.
     pub(crate) fn submit(&self, ticket: Ticket, arrival: Arrival) -> Result<Arc<Request>, Fault> {
-        let instances = arrival.payload.instances();
-        let most = self.cap.saturating_mul(BATCH_PARTS_MAX);
-        if instances > most {
-            return Err(Fault::TooManyInstances { instances, most });
-        }
         if !self.gate.enter() {
             return Err(Fault::BatchQueueFull);
         }

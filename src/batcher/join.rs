@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::answer::{Answer, Response, V1_BEFORE_ID, V1_BEFORE_PREDICTIONS, V1_END};
 use super::batch::Part;
 use super::call::Reply;
+use super::divide::is_refusal;
 use super::key::Parts;
 use super::request::{Payload, Request};
 use super::v1;
@@ -72,9 +73,11 @@ impl Joint {
                 }
                 None
             }
-            Ok(Reply::Whole(response)) if response.is_success() => Some(Joined::AskWhole),
+            Ok(Reply::Whole(response)) if response.is_success() || is_refusal(response.status) => {
+                Some(Joined::AskWhole)
+            }
             Ok(Reply::Whole(response)) => Some(Joined::Answer(Answer::Whole(response.into()))),
-            Ok(Reply::Large(_)) => Some(Joined::AskWhole),
+            Ok(Reply::Streamed(..)) => Some(Joined::AskWhole),
             Err(fault) => Some(Joined::Answer(Answer::Failed(fault))),
         };
         let responses = parts.take()?.responses;

@@ -91,7 +91,7 @@ impl World {
     fn give_back(&mut self, number: usize) {
         let (receipt, members) = (self.sent[number].0, std::mem::take(&mut self.sent[number].1));
         let now = self.at(self.now);
-        self.queue.returned(receipt, now, Outcome::Answered { is_success: true });
+        self.queue.returned(receipt, now, Outcome::Answered { is_success: true, is_divisible: true });
         self.answered += members.len();
         for (place, client) in members.into_iter().enumerate() {
             self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

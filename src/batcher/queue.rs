@@ -148,10 +148,15 @@ impl<R: Clone> Queue<R> {
     /// many whose answer could not be divided, and the requests of its key go one by one from now on.
     pub fn returned(&mut self, receipt: Receipt, now: Instant, outcome: Outcome<R>) -> bool {
         self.running.retain(|running| running.number != receipt.number);
-        if matches!(outcome, Outcome::Answered { is_success: true }) && receipt.trial.is_none() {
+        if matches!(outcome, Outcome::Answered { is_success: true, .. }) && receipt.trial.is_none() {
             self.learn(receipt, now);
         }
         let has_given_up = self.again.returned(receipt, outcome, now);
+        if has_given_up {
+            // Those of its requests that wait for others wait no longer.
+            let lanes = self.lanes.iter().filter(|(_, lane)| lane.hash == receipt.lane).map(|(number, _)| number);
+            self.held.extend(lanes.collect::<Vec<_>>());
+        }
         self.reschedule(receipt, now);
         has_given_up
     }
@@ -260,9 +265,7 @@ impl<R: Clone> Queue<R> {
 
     /// Makes the lane's place in the order of due times fit what it holds.
     pub(super) fn schedule(&mut self, number: usize) {
-        let first = self.lanes[number].requests.front().copied();
-        let oldest = first.and_then(|first| Some((self.waiting.get(&first)?.turn, first)));
-        let due = oldest.map(|(turn, first)| (self.due_of(number, turn), first));
+        let due = self.first_of(number).map(|(_, first, turn)| (self.due_of(number, turn), first));
         let before = std::mem::replace(&mut self.lanes[number].due, due);
         if before != due {
             before.map(|(due, first)| self.due.remove(&(due, first, number)));
@@ -296,6 +299,22 @@ impl<R: Clone> Queue<R> {
         self.by_key.remove(&lane.key);
     }
 
+    /// Whose turn it is in a lane: its place, number, and since when it waits. One that leaves in parts lets those that have
+    /// waited meanwhile go between them.
+    fn first_of(&self, lane: usize) -> Option<(usize, u64, Instant)> {
+        let mut first = None;
+        for (place, number) in self.lanes[lane].requests.iter().enumerate() {
+            let entry = self.waiting.get(number)?;
+            if first.is_none_or(|(_, _, turn)| entry.turn < turn) {
+                first = Some((place, *number, entry.turn));
+            }
+            if entry.parts_left == 0 {
+                break;
+            }
+        }
+        first
+    }
+
     fn trigger(&self, lane: usize) -> Trigger {
         match self.rules.policy {
             _ if self.again.goes_singly(self.lanes[lane].hash) => Trigger::Eager,
@@ -307,16 +326,16 @@ impl<R: Clone> Queue<R> {
         }
     }
 
-    /// The requests at the front of the lane that fit in one batch, or the next part of the first.
+    /// The requests of the lane whose turn it is and that fit in one batch, or the next part of the first.
     fn batch_of(&mut self, lane: usize, trigger: Trigger, now: Instant) -> Option<Batch<R>> {
-        let first = *self.lanes[lane].requests.front()?;
+        let (place, first, _) = self.first_of(lane)?;
         if self.waiting.get(&first)?.instances > self.rules.cap {
             return self.part_of(first, lane, trigger, now);
         }
         let (mut members, mut instances) = (Vec::new(), 0);
         let most = if self.again.goes_singly(self.lanes[lane].hash) { 1 } else { usize::MAX };
         while members.len() < most
-            && let Some(next) = self.lanes[lane].requests.front().copied()
+            && let Some(next) = self.lanes[lane].requests.get(place).copied()
             && instances + self.waiting.get(&next)?.instances <= self.rules.cap
         {
             let entry = self.pop(next)?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::batcher::batch::Outcome;
+use crate::batcher::batch::{Outcome, Undivided};
 use crate::batcher::json::tests::Random;
 use crate::batcher::key::Parts;
 use crate::config::BATCH_GATHER_MAX;
@@ -91,7 +91,7 @@ impl World {
     fn give_back(&mut self) {
         if !self.running.is_empty() {
             let receipt = self.running.swap_remove(self.random.below(self.running.len()));
-            self.queue.returned(receipt, self.now, Outcome::Answered { is_success: true });
+            self.queue.returned(receipt, self.now, Outcome::Answered { is_success: true, is_divisible: true });
         }
     }
 
@@ -200,10 +200,26 @@ fn what_waits_leaves_at_once_when_there_is_no_room_and_what_comes_then_waits_aga
     queue.press();
     let first = queue.take(start).unwrap();
     assert_eq!((first.members, first.trigger, queue.len()), (vec![1], Trigger::Eager, 1));
-    queue.returned(first.receipt, start, Outcome::Answered { is_success: true });
+    queue.returned(first.receipt, start, Outcome::Answered { is_success: true, is_divisible: true });
     assert_eq!(queue.take(start).unwrap().members, [2], "as soon as there is a place");
     queue.push(3, ticket(3), &key(0), 1, start);
     assert!(queue.take(start).is_none());
+}
+
+#[test]
+fn requests_that_wait_when_their_key_is_given_up_leave_one_by_one_at_once() {
+    let (mut queue, start) = queue(BatchPolicy::Window, 2, 4);
+    (1..3).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
+    let batch = queue.take(start).unwrap();
+    queue.push(3, ticket(3), &key(0), 1, start);
+    let outcome = Outcome::Undivided { members: vec![(1, 1), (2, 1)], why: Undivided::Indivisible };
+    queue.returned(batch.receipt, start, outcome);
+    let singles = [queue.take(start).unwrap(), queue.take(start).unwrap()];
+    assert!(queue.take(start).is_none());
+    for single in singles {
+        queue.returned(single.receipt, start, Outcome::Answered { is_success: true, is_divisible: false });
+    }
+    assert_eq!(queue.take(start).unwrap().members, [3]);
 }
 
 #[test]
@@ -214,7 +230,7 @@ fn eager_leaves_at_once_while_there_is_a_place_and_takes_all_that_waits_on_a_ret
     assert_eq!(first.trigger, Trigger::Eager);
     (2..8).for_each(|serial| queue.push(serial, ticket(serial), &key(0), 1, start));
     assert!(queue.take(start).is_none());
-    queue.returned(first.receipt, start, Outcome::Answered { is_success: true });
+    queue.returned(first.receipt, start, Outcome::Answered { is_success: true, is_divisible: true });
     assert_eq!(queue.take(start).unwrap().members, [2, 3, 4, 5]);
     assert_eq!(queue.next_due(), Some(start + 10 * MILLI));
     assert_eq!((queue.expired(start + 9 * MILLI), queue.expired(start + 10 * MILLI)), (None, Some(6)));
@@ -230,14 +246,14 @@ fn eager_lets_those_come_back_that_were_just_answered_while_the_server_is_busy()
     let second = queue.take(start).unwrap();
     push(&mut queue, 3, start);
     let back = start + 8 * MILLI;
-    queue.returned(first.receipt, back, Outcome::Answered { is_success: true });
+    queue.returned(first.receipt, back, Outcome::Answered { is_success: true, is_divisible: true });
     assert!(queue.take(back).is_none());
     assert_eq!(queue.next_due(), Some(back + BATCH_GATHER_MAX));
     push(&mut queue, 4, back + BATCH_GATHER_MAX / 2);
     assert_eq!(queue.take(back + BATCH_GATHER_MAX).unwrap().members, [3, 4]);
     // With nothing to do the server gets what there is.
     push(&mut queue, 5, back + BATCH_GATHER_MAX);
-    queue.returned(second.receipt, back + 2 * MILLI, Outcome::Answered { is_success: true });
+    queue.returned(second.receipt, back + 2 * MILLI, Outcome::Answered { is_success: true, is_divisible: true });
     assert_eq!(queue.take(back + 2 * MILLI + BATCH_GATHER_MAX).unwrap().members, [5]);
 }
 
@@ -248,7 +264,7 @@ fn keys_take_turns_by_the_age_of_their_oldest() {
     let first = queue.take(start).unwrap();
     queue.push(2, ticket(2), &key(1), 1, start + MILLI);
     queue.push(3, ticket(3), &key(0), 4, start + 2 * MILLI);
-    queue.returned(first.receipt, start + 3 * MILLI, Outcome::Answered { is_success: true });
+    queue.returned(first.receipt, start + 3 * MILLI, Outcome::Answered { is_success: true, is_divisible: true });
     assert_eq!(queue.take(start + 3 * MILLI).unwrap().members, [2]);
 }
 
@@ -259,7 +275,7 @@ fn what_adaptive_has_learnt_is_kept_for_so_many_keys() {
         let serial = number as u64;
         queue.push(serial, ticket(serial), &key(number), 1, start);
         let batch = queue.take(start).unwrap();
-        queue.returned(batch.receipt, start, Outcome::Answered { is_success: true });
+        queue.returned(batch.receipt, start, Outcome::Answered { is_success: true, is_divisible: true });
     }
     assert_eq!((queue.lanes.len(), queue.by_key.len()), (BATCH_LANES_KEPT, BATCH_LANES_KEPT));
     let (mut window, _) = self::queue(BatchPolicy::Window, 1, 9);
@@ -302,7 +318,7 @@ fn wait_beside_a_hot_key(policy: BatchPolicy, concurrency: usize) -> Duration {
         assert!(queue.expired(now).is_none(), "{policy:?} {concurrency}");
         now += 5 * MILLI;
         let Some(batch) = running.pop_front() else { continue };
-        queue.returned(batch.receipt, now, Outcome::Answered { is_success: true });
+        queue.returned(batch.receipt, now, Outcome::Answered { is_success: true, is_divisible: true });
         for _ in &batch.members {
             push(&mut queue, &key(0), now);
         }
@@ -326,9 +342,9 @@ fn others_have_their_turn_between_the_parts_of_a_large_request() {
     queue.push(1, ticket(1), &key(0), 400, start);
     let first = queue.take(start).unwrap();
     queue.push(2, ticket(2), &key(1), 4, start + MILLI);
-    queue.returned(first.receipt, start + 2 * MILLI, Outcome::Answered { is_success: true });
+    queue.returned(first.receipt, start + 2 * MILLI, Outcome::Answered { is_success: true, is_divisible: true });
     let second = queue.take(start + 2 * MILLI).unwrap();
-    queue.returned(second.receipt, start + 4 * MILLI, Outcome::Answered { is_success: true });
+    queue.returned(second.receipt, start + 4 * MILLI, Outcome::Answered { is_success: true, is_divisible: true });
     let third = queue.take(start + 4 * MILLI).unwrap();
     let members = [second.members, third.members].concat();
     assert!(members.contains(&2), "{members:?}");

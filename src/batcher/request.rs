@@ -177,7 +177,11 @@ impl Payload {
 
     /// Whether it is merged with no other, although it is batched.
     pub(crate) fn is_alone(&self) -> bool {
-        matches!(self, Self::V1(list) if list.is_ambiguous)
+        match self {
+            Self::V1(list) => list.is_ambiguous,
+            // A single dimension of several may be one thing, as in [`Self::can_be_split`].
+            Self::V2(tensors) => tensors.rows > 1 && !tensors.can_be_split(),
+        }
     }
 
     /// Bytes of a body of so many that stand outside its instances, and so in each of its parts.

@@ -1,4 +1,5 @@
-//! A response that is too large to be held, as a forwarder hands it over in the middle of its body (SPEC B10).
+//! A response that is too large to be held, or is to be seen as it comes, as a forwarder hands it over in the middle of its
+//! body (SPEC B10, P2).
 //!
 //! ```text
 //!   forwarder: head, the data that have come ─ connection ─▶ worker: relayed like any other response
@@ -6,12 +7,11 @@
 //!
 //! So a client that reads slowly keeps neither the forwarder nor memory.
 //!
-//! Not here: when it is too large ([`super::call`]), and how it goes on (the worker's).
+//! Not here: when that is so ([`super::call`]), and how it goes on (the worker's).
 
 use std::net::TcpStream;
 
 use super::answer::Response;
-use crate::config::BATCH_ANSWER_BYTES;
 use crate::http1::body::Body;
 
 /// A response whose body has not come to its end.
@@ -36,12 +36,4 @@ pub(crate) struct Rest {
     pub(crate) length: Option<u64>,
     /// The connection can be used again behind the response.
     pub(crate) keeps: bool,
-}
-
-impl Streamed {
-    /// Whether it is larger than what is held of any answer, and not only than the room that was left.
-    pub(crate) fn is_over(&self) -> bool {
-        let most = BATCH_ANSWER_BYTES as u64;
-        self.response.body.len() as u64 > most || self.connection.length.is_some_and(|length| length > most)
-    }
 }

@@ -137,7 +137,11 @@ impl Transport for Wire {
             Ok(_) => self.awaits_response = false,
             Err(error) => self.judge(Some(error.kind())),
         }
-        let mut count = read.map_err(|error| timed(error, timeout.reason))?;
+        let mut count = read.map_err(|error| match error.kind() {
+            // ureq takes it for the end of a body that ends with the connection, which would look whole.
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted if !begins => Error::Io(io::Error::other(error)),
+            _ => timed(error, timeout.reason),
+        })?;
         if begins {
             // ureq takes no blanks before a colon. A head that comes in pieces is refused by it.
             count = repair::blanks(&mut self.input.input_append_buf()[..count]);

@@ -8,10 +8,10 @@
 
 use std::ops::Range;
 
-use super::json::Malformed;
+use super::json::{self, Malformed};
 use super::key::Parts;
 use super::v1;
-use super::v2_walk::{Side, Walk};
+use super::v2_walk::{Side, Walk, refuse_if};
 use crate::ops::memory;
 
 /// The tensors of a body. INVARIANT: all have `rows` as their first dimension, which is not 0, and data to match.
@@ -233,6 +233,18 @@ impl Id {
             (None, None) => self.name_at..self.value.end,
         }
     }
+}
+
+/// Whether a parameter of this name asks for what a batch can't give: binary data, a sequence that each request is a step of,
+/// shared memory. A name with an escape may be any of them.
+pub(super) fn asks_for_more(name: &[u8]) -> bool {
+    name.contains(&b'\\')
+        || ["binary_data", "sequence_", "shared_memory"].iter().any(|start| json::starts_with(name, start))
+}
+
+/// Such a parameter is harmless when it is turned off.
+pub(super) fn check_parameter(value: &[u8]) -> Result<(), Malformed> {
+    refuse_if(!matches!(value, b"false" | b"0" | b"null"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::json::{self, Malformed, Numbers, Scanner, Token};
 use super::key::Parts;
-use super::v2::{Id, Tensor, Tensors};
+use super::v2::{Id, Tensor, Tensors, asks_for_more, check_parameter};
 use super::v2_data::Data;
 use crate::config::{BATCH_TENSOR_RANK_MAX, BATCH_TENSORS_MAX};
 
@@ -32,6 +32,8 @@ pub(super) struct Walk {
     value_at: usize,
     /// The value that is passed may ask for what no batch can give: see [`asks_for_more`].
     is_parameter: bool,
+    /// A list has just begun that is none of tensors, dimensions or data.
+    is_in_list: bool,
     /// The end of the last member of the body.
     last_end: Option<usize>,
     tensor: Current,
@@ -113,6 +115,7 @@ impl Walk {
             name: 0..0,
             value_at: 0,
             is_parameter: false,
+            is_in_list: false,
             last_end: None,
             tensor: Current::default(),
             members: Parts::default(),
@@ -203,6 +206,10 @@ impl Walk {
     fn in_value(&mut self, body: &[u8], token: &Token) -> Result<(), Malformed> {
         let outside = if self.place == Place::Value { 1 } else { 3 };
         let depth = self.scanner.depth();
+        // It may have an entry for each row, of which a client must see its own alone.
+        let is_entry = std::mem::take(&mut self.is_in_list) && !matches!(token, Token::Close { .. });
+        refuse_if(is_entry && matches!(self.side, Side::Outputs(_)))?;
+        self.is_in_list = matches!(token, Token::Open { is_object: false, .. });
         match token {
             Token::Open { at, is_object } if depth == outside + 1 => {
                 self.value_at = *at;
@@ -228,15 +235,15 @@ impl Walk {
         let name = &body[self.name.clone()];
         if self.place == Place::Value {
             if json::is_named(name, self.side.list()) {
-                self.place = Place::Tensors;
+                (self.place, self.is_in_list) = (Place::Tensors, false);
                 // A second member of the same name would make it a matter of taste which one counts.
                 return refuse_if(std::mem::replace(&mut self.has_list, true));
             }
         } else if json::is_named(name, "shape") {
-            self.place = Place::Shape;
+            (self.place, self.is_in_list) = (Place::Shape, false);
             return refuse_if(self.tensor.shape.replace(Vec::new()).is_some());
         } else if json::is_named(name, "data") {
-            self.place = Place::Data;
+            (self.place, self.is_in_list) = (Place::Data, false);
             return refuse_if(self.tensor.data.replace(Box::new(Data::new(at))).is_some());
         }
         Ok(())
@@ -377,18 +384,6 @@ impl Walk {
 fn dimension(text: &[u8]) -> Result<usize, Malformed> {
     refuse_if(text.is_empty() || !text.iter().all(u8::is_ascii_digit))?;
     std::str::from_utf8(text).ok().and_then(|digits| digits.parse().ok()).ok_or(Malformed)
-}
-
-/// Whether a parameter of this name asks for what a batch can't give: binary data, a sequence that each request is a step of,
-/// shared memory. A name with an escape may be any of them.
-fn asks_for_more(name: &[u8]) -> bool {
-    name.contains(&b'\\')
-        || ["binary_data", "sequence_", "shared_memory"].iter().any(|start| json::starts_with(name, start))
-}
-
-/// Such a parameter is harmless when it is turned off.
-fn check_parameter(value: &[u8]) -> Result<(), Malformed> {
-    refuse_if(!matches!(value, b"false" | b"0" | b"null"))
 }
 
 /// A body that is right in every other way can't be merged or cut if this holds.

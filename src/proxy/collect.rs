@@ -6,7 +6,8 @@ use super::batch_heads;
 use super::headers::{Parked, Peer, target_authority};
 use crate::batcher::key::Parts;
 use crate::batcher::request::{Head, Payload, Protocol, Scan, Unfit};
-use crate::config::{BATCH_PARTS_BYTES, BATCH_REQUEST_BYTES};
+use crate::config::{BATCH_PARTS_BYTES, BATCH_PARTS_MAX, BATCH_REQUEST_BYTES};
+use crate::fault::BadPredict;
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
 use crate::http1::field::Kind;
@@ -167,14 +168,19 @@ impl Collecting {
                 let Self { head, key, bytes: body, held, .. } = *self;
                 Ok(Collected { head, key, body, payload, held })
             }
+            // Go's decoder takes a text that is not UTF-8 for another one, so it is the server's to judge.
+            Err(Unfit::Bad(BadPredict::Malformed)) if str::from_utf8(&self.bytes).is_err() => {
+                Err((Unfit::Passes, self))
+            }
             Err(unfit) => Err((unfit, self)),
         }
     }
 
     /// Whether it may be sent in parts: each has a copy of all that stands outside its instances.
     fn may_be_split(&self, payload: &Payload, cap: usize) -> bool {
-        let copies = payload.outside(self.bytes.len()).saturating_mul(payload.instances().div_ceil(cap));
-        payload.can_be_split() && copies <= BATCH_PARTS_BYTES
+        let parts = payload.instances().div_ceil(cap);
+        let copies = payload.outside(self.bytes.len()).saturating_mul(parts);
+        payload.can_be_split() && parts <= BATCH_PARTS_MAX && copies <= BATCH_PARTS_BYTES
     }
 
     /// The body as far as it has come.
@@ -202,6 +208,10 @@ fn key(head: &RequestHead<'_, '_>, going_on: &Head, key_headers: &[String]) -> P
         let fields = head.fields.iter().filter(|(_, name, _)| name.eq_ignore_ascii_case(wanted));
         key.add_all(fields.map(|field| field.2));
     }
+    // Who takes JSON, or anything, gets it.
+    key.add_all(head.fields.iter().filter_map(|(_, name, value)| {
+        (name.eq_ignore_ascii_case("accept") && !matches!(value, b"*/*" | b"application/json")).then_some(value)
+    }));
     key
 }
 

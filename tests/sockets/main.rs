@@ -15,6 +15,7 @@
 
 mod abstract_socket;
 mod admin;
+mod batcher_alone;
 mod batcher_budget;
 mod batcher_bytes;
 mod batcher_connections;
