@@ -109,24 +109,20 @@ impl Client {
         let request = request.body(call.body).map_err(|_| Fault::Internal)?;
         self.watch.begin();
         let began = Instant::now();
-        let response = self.agent.run(request).map_err(fault)?;
-        // ureq takes some heads that a worker would not.
+        let answered = self.agent.run(request);
         let status = self.watch.watched().status().map_err(Fault::ResponseHead)?;
-        let (head, body) = response.into_parts();
-        // Nobody asked for another protocol.
-        if head.status.is_informational() || status != head.status.as_u16() {
-            return Err(Fault::ResponseHead(HeadError::Malformed("an interim status is not the last")));
-        }
+        let body = answered.map_err(fault)?.into_body();
+        let fields = self.watch.watched().take_fields();
         let mut response = Response {
             status,
-            fields: fields::of_exchange(&head.headers, call.is_shared),
-            fields_of_body: fields::of_body(&head.headers),
-            is_coded: head.headers.get_all("content-encoding").iter().any(|coding| coding != "identity"),
+            fields: fields::of_exchange(&fields, call.is_shared),
+            fields_of_body: fields::of_body(&fields),
+            is_coded: fields::is_coded(&fields),
             body: Vec::new(),
             batch_id: call.batch_id,
             held: self.answers.hold(),
         };
-        let is_stream = response.is_success() && fields::is_stream(&head.headers);
+        let is_stream = response.is_success() && fields::is_stream(&fields);
         let left = if is_stream {
             self.watch.hand_over();
             drop(body);

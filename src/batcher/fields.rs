@@ -2,9 +2,6 @@
 //!
 //! Not here: what is taken out of a request's head before it is handed over (the worker's).
 
-use ureq::http::HeaderMap;
-use ureq::http::header::{CONTENT_TYPE, HeaderName};
-
 use crate::http1::field::Kind;
 use crate::http1::trim;
 
@@ -32,28 +29,36 @@ fn values<'f>(fields: &[(&'f [u8], &'f [u8])], name: &[u8]) -> impl Iterator<Ite
 }
 
 /// The lines of a response's fields that its clients get whatever becomes of its body; `is_shared`: there are several.
-pub(super) fn of_exchange(headers: &HeaderMap, is_shared: bool) -> Vec<u8> {
-    let named = headers.get_all("connection").iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let named: Vec<_> = named.map(|name| trim(name).to_ascii_lowercase()).collect();
-    text(headers, |name| {
+pub(super) fn of_exchange(fields: &[u8], is_shared: bool) -> Vec<u8> {
+    let named: Vec<&[u8]> = lines(fields)
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"))
+        .flat_map(|(_, value)| value.split(|byte| *byte == b',').map(trim))
+        .collect();
+    text(fields, |name| {
         let is_framing = matches!(
-            Kind::of(name.as_str().as_bytes()),
+            Kind::of(name),
             Kind::Connection | Kind::Hop | Kind::Te | Kind::TransferEncoding | Kind::ContentLength | Kind::Upgrade
         );
         // A cookie is for one client.
-        let is_of_one = is_shared && name == "set-cookie";
-        let is_of_hop = is_framing || name == "trailer" || named.iter().any(|named| named == name.as_str().as_bytes());
+        let is_of_one = is_shared && name.eq_ignore_ascii_case(b"set-cookie");
+        let is_named = named.iter().any(|named| named.eq_ignore_ascii_case(name));
+        let is_of_hop = is_framing || is_named || name.eq_ignore_ascii_case(b"trailer");
         !is_of_hop && !is_of_one && !is_of_body(name)
     })
 }
 
 /// The lines that describe the bytes of the body, so that they hold for no other.
-pub(super) fn of_body(headers: &HeaderMap) -> Vec<u8> {
-    text(headers, is_of_body)
+pub(super) fn of_body(fields: &[u8]) -> Vec<u8> {
+    text(fields, is_of_body)
+}
+
+/// Whether the body is coded, so that it can't be read.
+pub(super) fn is_coded(fields: &[u8]) -> bool {
+    lines(fields).any(|(name, value)| name.eq_ignore_ascii_case(b"content-encoding") && value != b"identity")
 }
 
 /// Whether a response is to be seen as it comes, by its type.
-pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+pub(super) fn is_stream(fields: &[u8]) -> bool {
     const STREAMS: [&str; 7] = [
         "text/event-stream",
         "application/x-ndjson",
@@ -63,12 +68,14 @@ pub(super) fn is_stream(headers: &HeaderMap) -> bool {
         "application/json-seq",
         "multipart/x-mixed-replace",
     ];
-    let of = |value: &str| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(of);
-    media.is_some_and(|media| STREAMS.contains(&&*media))
+    let media = |value: &[u8]| value.split(|byte| *byte == b';').next().map(trim).map(<[u8]>::to_ascii_lowercase);
+    lines(fields)
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"content-type"))
+        .filter_map(|(_, value)| media(value))
+        .any(|media| STREAMS.iter().any(|stream| stream.as_bytes() == media))
 }
 
-fn is_of_body(name: &HeaderName) -> bool {
+fn is_of_body(name: &[u8]) -> bool {
     const OF_THE_BODY: [&str; 10] = [
         "content-type",
         "content-encoding",
@@ -81,17 +88,13 @@ fn is_of_body(name: &HeaderName) -> bool {
         "etag",
         "last-modified",
     ];
-    OF_THE_BODY.contains(&name.as_str())
+    OF_THE_BODY.iter().any(|of_body| name.eq_ignore_ascii_case(of_body.as_bytes()))
 }
 
-fn text(headers: &HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for (name, value) in headers.iter().filter(|(name, _)| passes(name)) {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            lines.extend_from_slice(part);
-        }
-    }
-    lines
+fn text(fields: &[u8], passes: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let passing =
+        fields.split_inclusive(|byte| *byte == b'\n').filter(|line| lines(line).any(|(name, _)| passes(name)));
+    passing.flatten().copied().collect()
 }
 
 #[cfg(test)]
@@ -114,22 +117,18 @@ mod tests {
 
     #[test]
     fn clients_get_what_is_not_of_the_hop_or_of_the_body() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("content-type", "a/b"),
-            ("x-model", "m"),
-            ("content-length", "5"),
-            ("connection", "x-gone"),
-            ("x-gone", "1"),
-            ("set-cookie", "c"),
-            ("etag", "\"x\""),
-            ("transfer-encoding", "chunked"),
-            ("x-model", "n"),
-        ] {
-            headers.append(HeaderName::from_static(name), value.parse().unwrap());
-        }
-        assert_eq!(of_exchange(&headers, true), b"x-model: m\r\nx-model: n\r\n");
-        assert!(String::from_utf8(of_exchange(&headers, false)).unwrap().contains("set-cookie: c\r\n"));
-        assert_eq!(of_body(&headers), b"content-type: a/b\r\netag: \"x\"\r\n");
+        let fields =
+            b"Content-Type: a/b\r\nX-Model: m\r\ncontent-length: 5\r\nConnection: close, x-gone\r\nX-Gone: 1\r\n\
+            Set-Cookie: c\r\nETag: \"x\"\r\nTransfer-Encoding: chunked\r\nx-model: n\r\nTrailer: x\r\n";
+        assert_eq!(of_exchange(fields, true), b"X-Model: m\r\nx-model: n\r\n");
+        assert!(String::from_utf8(of_exchange(fields, false)).unwrap().contains("Set-Cookie: c\r\n"));
+        assert_eq!(of_body(fields), b"Content-Type: a/b\r\nETag: \"x\"\r\n");
+    }
+
+    #[test]
+    fn streams_and_coded_bodies_are_known_by_their_fields() {
+        assert!(is_stream(b"A: b\r\ncontent-type: Text/Event-Stream ; charset=utf-8\r\n"));
+        assert!(!is_stream(b"Content-Type: application/json\r\n") && !is_stream(b""));
+        assert!(is_coded(b"content-encoding: gzip\r\n") && !is_coded(b"Content-Encoding: identity\r\nX: gzip\r\n"));
     }
 }

@@ -24,7 +24,6 @@ use ureq::{Error, Timeout};
 use super::line::Line;
 use super::watch::Watch;
 use crate::config::{BATCH_CALL_BUFFER_BYTES, RESET_TIMEOUT};
-use crate::http1::repair;
 use crate::ops::server::{ModelServer, Unread, closes_behind, judge_unread};
 
 /// Makes connections to the one address that there is.
@@ -50,6 +49,8 @@ pub(super) struct Wire {
     head: usize,
     /// What comes next is a request's head, or what is read next a response's.
     awaits_response: bool,
+    /// What has come of that head.
+    response: Vec<u8>,
     watch: Watch,
     /// Writing has failed with this.
     broken: Option<ErrorKind>,
@@ -88,6 +89,7 @@ impl Connector for WireConnector {
             output: vec![0; BATCH_CALL_BUFFER_BYTES],
             head: 0,
             awaits_response: false,
+            response: Vec::new(),
             watch: self.watch.clone(),
             broken: None,
             is_reused: false,
@@ -126,28 +128,34 @@ impl Transport for Wire {
             self.read_timeout = limit;
         }
         let read = loop {
-            match (&*self.stream).read(self.input.input_append_buf()) {
+            let buffer = self.input.input_append_buf();
+            // What ureq is given for a head may be longer than the head, by little.
+            let room = if self.awaits_response { buffer.len() / 2 } else { buffer.len() };
+            match (&*self.stream).read(&mut buffer[..room]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result,
             }
         };
-        let begins = self.awaits_response;
-        match &read {
-            Ok(0) => self.judge(None),
-            Ok(_) => self.awaits_response = false,
-            Err(error) => self.judge(Some(error.kind())),
+        if self.awaits_response && self.response.is_empty() {
+            match &read {
+                Ok(0) => self.judge(None),
+                Ok(_) => {}
+                Err(error) => self.judge(Some(error.kind())),
+            }
         }
-        let mut count = read.map_err(|error| match error.kind() {
+        let count = read.map_err(|error| match error.kind() {
             // ureq takes it for the end of a body that ends with the connection, which would look whole.
-            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted if !begins => Error::Io(io::Error::other(error)),
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted if !self.awaits_response => {
+                Error::Io(io::Error::other(error))
+            }
             _ => timed(error, timeout.reason),
         })?;
-        if begins {
-            // ureq takes no blanks before a colon. A head that comes in pieces is refused by it.
-            count = repair::blanks(&mut self.input.input_append_buf()[..count]);
-        }
-        self.input.input_appended(count);
         self.read_at = Instant::now();
+        if self.awaits_response {
+            self.gather_head(count)?;
+        } else {
+            self.input.input_appended(count);
+        }
         Ok(count > 0)
     }
 
@@ -156,6 +164,7 @@ impl Transport for Wire {
         if self.broken.is_some() || status.is_ok_and(closes_behind) {
             return false;
         }
+        debug_assert!(self.response.is_empty(), "what is used again has carried a whole response");
         (self.awaits_response, self.is_reused, self.sent, self.pieces) = (false, true, 0, 0);
         self.idle = self.read_at.elapsed();
         if self.idle >= self.server.idle_limit() {
@@ -205,10 +214,25 @@ impl Wire {
         Ok(())
     }
 
+    /// Takes so many bytes more of a response's head, and what is behind it.
+    fn gather_head(&mut self, count: usize) -> Result<(), Error> {
+        self.response.extend_from_slice(&self.input.input_append_buf()[..count]);
+        // What is wrong is told by the watch.
+        let refused = |_| Error::Io(ErrorKind::InvalidData.into());
+        if self.watch.watched().take_head(&mut self.response).map_err(refused)? {
+            let buffer = self.input.input_append_buf();
+            buffer[..self.response.len()].copy_from_slice(&self.response);
+            self.input.input_appended(self.response.len());
+            self.response.clear();
+            self.awaits_response = false;
+        }
+        Ok(())
+    }
+
     /// The connection has ended without a byte of a response: says whether the request may be sent again (SPEC P9). `error`:
     /// what reading has ended with; `None`: the server's end, behind which a reset may come a moment later.
     fn judge(&self, error: Option<ErrorKind>) {
-        if !self.is_reused || !self.awaits_response {
+        if !self.is_reused {
             return;
         }
         self.server.has_closed_idle(self.idle);
@@ -297,6 +321,7 @@ mod tests {
             output: vec![0; BATCH_CALL_BUFFER_BYTES],
             head: 0,
             awaits_response: false,
+            response: Vec::new(),
             watch: Watch::default(),
             broken: None,
             is_reused: true,

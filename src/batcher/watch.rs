@@ -1,8 +1,9 @@
 //! What a forwarder's connection carries, watched from below ureq: the head of a response by the agent's own grammar, and
 //! where its body stands.
 //!
-//! It is here for three reasons. A response is judged as strictly as a worker judges one. A connection can be handed over in
-//! the middle of a response. And a request that met the end of an idle connection can be sent again.
+//! It is here for three reasons. A response is judged as a worker judges one, as strictly and as leniently (SPEC P10, P13), and
+//! keeps its fields as they were written: ureq is given a head of status and framing alone. A connection can be handed over
+//! in the middle of a response. And a request that met the end of an idle connection can be sent again.
 //!
 //! Not here: the connection ([`super::transport`]).
 
@@ -10,9 +11,10 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::streamed::Rest;
+use crate::config::INTERIM_RESPONSES;
 use crate::http1::Framing;
 use crate::http1::body::{Body, BodyError, Keep};
-use crate::http1::head::{self, HeadError, Parsed, Slots};
+use crate::http1::head::{self, HeadError, Parsed, ResponseHead, Slots};
 use crate::http1::repair;
 
 /// Shared by a forwarder's client and its connection; only one of them is at work at a time.
@@ -23,9 +25,14 @@ pub(super) struct Watch(Arc<Mutex<Watched>>);
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     seen: Seen,
-    /// Bytes that ureq has used, as far as they are not judged.
+    /// Bytes of the head that ureq was given and has not used.
+    head_left: usize,
+    /// Bytes of the body that ureq has used, as far as they are not judged.
     pending: Vec<u8>,
+    interims: u8,
     status: u16,
+    /// Field lines of the response.
+    fields: Vec<u8>,
     length: Option<u64>,
     keeps: bool,
     /// The request has met the end of an idle connection, and the server has not read it.
@@ -94,6 +101,11 @@ impl Watched {
         if let Seen::Refused(error) = self.seen { Err(error) } else { Ok(self.status) }
     }
 
+    /// Its field lines, each with its CRLF.
+    pub(super) fn take_fields(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.fields)
+    }
+
     /// The length that the server has given the body.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
@@ -108,13 +120,75 @@ impl Watched {
         }
     }
 
+    /// Takes the head from the front of what has come of a response, and puts one in its place that says no more than ureq needs:
+    /// status and framing. `false`: it has not come whole.
+    ///
+    /// # Errors
+    /// When the agent takes no such head.
+    pub(super) fn take_head(&mut self, input: &mut Vec<u8>) -> Result<bool, HeadError> {
+        let taken = self.read_head(input);
+        if let Err(error) = taken {
+            self.seen = Seen::Refused(error);
+        }
+        taken
+    }
+
+    fn read_head(&mut self, input: &mut Vec<u8>) -> Result<bool, HeadError> {
+        loop {
+            let mut slots = Slots::new();
+            let length = match head::response(input, &mut slots) {
+                Ok(Parsed::Partial) => return Ok(false),
+                Ok(Parsed::Complete(head)) if head.status >= 200 => {
+                    let (length, reduced) = (head.length, self.begin(&head));
+                    self.head_left = reduced.len();
+                    input.splice(..length, reduced);
+                    return Ok(true);
+                }
+                // Nobody asked for another protocol.
+                Ok(Parsed::Complete(head)) if head.status == 101 || self.interims == INTERIM_RESPONSES => {
+                    return Err(HeadError::Malformed("an interim status is not the last"));
+                }
+                Ok(Parsed::Complete(head)) => head.length,
+                Err(HeadError::Blanks) => {
+                    let length = repair::blanks(input);
+                    input.truncate(length);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            self.interims += 1;
+            input.drain(..length);
+        }
+    }
+
+    /// A response begins; returns its head for ureq.
+    fn begin(&mut self, head: &ResponseHead<'_, '_>) -> Vec<u8> {
+        self.status = head.status;
+        self.keeps = head.options.keeps(head.version) && head.framing != Framing::Close;
+        self.length = if let Framing::Length(length) = head.framing { Some(length) } else { None };
+        for (_, name, value) in head.fields.iter() {
+            [name.as_bytes(), b": ", value, b"\r\n"].iter().for_each(|part| self.fields.extend_from_slice(part));
+        }
+        self.seen = match head.framing {
+            Framing::Length(length) => Seen::Length(length),
+            framing => Seen::Body(Body::of_server(framing, Keep::Data)),
+        };
+        let framing = match head.framing {
+            Framing::Length(length) => format!("Content-Length: {length}\r\n"),
+            Framing::Empty => "Content-Length: 0\r\n".to_owned(),
+            Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Framing::Close => String::new(),
+        };
+        let connection = if self.keeps { "" } else { "Connection: close\r\n" };
+        format!("HTTP/1.1 {} \r\n{framing}{connection}\r\n", head.status).into_bytes()
+    }
+
     /// ureq has used these bytes of the response.
     pub(super) fn used(&mut self, bytes: &[u8]) {
+        let of_head = bytes.len().min(self.head_left);
+        self.head_left -= of_head;
+        let bytes = &bytes[of_head..];
         match &mut self.seen {
-            Seen::Nothing => {
-                self.pending.extend_from_slice(bytes);
-                self.read_heads();
-            }
             Seen::Length(left) => *left = left.saturating_sub(bytes.len() as u64),
             Seen::Body(body) if body.ends_with_input() => {}
             Seen::Body(_) => {
@@ -123,39 +197,7 @@ impl Watched {
                     self.seen = Seen::Broken;
                 }
             }
-            Seen::Refused(_) | Seen::Broken => {}
-        }
-    }
-
-    fn read_heads(&mut self) {
-        while matches!(self.seen, Seen::Nothing) {
-            let mut slots = Slots::new();
-            match head::response(&self.pending, &mut slots) {
-                Ok(Parsed::Partial) => return,
-                Ok(Parsed::Complete(head)) if head.status < 200 => {
-                    let length = head.length;
-                    self.pending.drain(..length);
-                }
-                Ok(Parsed::Complete(head)) => {
-                    self.status = head.status;
-                    self.keeps = head.options.keeps(head.version) && head.framing != Framing::Close;
-                    self.length = if let Framing::Length(length) = head.framing { Some(length) } else { None };
-                    let (length, framing) = (head.length, head.framing);
-                    self.pending.drain(..length);
-                    self.seen = match framing {
-                        Framing::Length(length) => Seen::Length(length.saturating_sub(self.pending.len() as u64)),
-                        framing => Seen::Body(Body::of_server(framing, Keep::Data)),
-                    };
-                    if matches!(self.seen, Seen::Length(_)) {
-                        self.pending.clear();
-                    }
-                }
-                Err(HeadError::Blanks) => {
-                    let length = repair::blanks(&mut self.pending);
-                    self.pending.truncate(length);
-                }
-                Err(error) => self.seen = Seen::Refused(error),
-            }
+            Seen::Nothing | Seen::Refused(_) | Seen::Broken => {}
         }
     }
 
@@ -186,8 +228,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let watch = Watch::default();
-        for byte in raw[..used].chunks(3) {
-            watch.watched().used(byte);
+        let mut input = raw[..used].to_vec();
+        assert_eq!(watch.watched().take_head(&mut input), Ok(true));
+        for bytes in input.chunks(3) {
+            watch.watched().used(bytes);
         }
         watch.hand_over();
         watch.watched().given_up(&stream, &raw[used..read]);
@@ -229,10 +273,48 @@ mod tests {
         }
     }
 
+    /// The heads of a response as they come, cut at any place, and what ureq gets of them.
+    fn reduced(raw: &[u8]) -> Result<(String, String), HeadError> {
+        let mut found = None;
+        for cut in 0..raw.len() {
+            let (mut watched, mut input) = (Watched::default(), Vec::new());
+            for piece in [&raw[..cut], &raw[cut..]] {
+                input.extend_from_slice(piece);
+                if watched.take_head(&mut input)? {
+                    break;
+                }
+            }
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            let now = (text(watched.take_fields()), text(input));
+            assert!(found.replace(now.clone()).is_none_or(|before| before == now), "{cut}");
+        }
+        Ok(found.unwrap())
+    }
+
     #[test]
-    fn a_head_that_is_ambiguous_is_refused() {
-        let watch = Watch::default();
-        watch.watched().used(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n");
-        assert!(watch.watched().status().is_err());
+    fn ureq_gets_status_and_framing_and_the_fields_are_kept_as_they_are() {
+        let raw = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nX-Model :  m\r\ncontent-LENGTH: 5\r\n\r\n";
+        let reduced_head = "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n".to_owned();
+        assert_eq!(reduced(raw), Ok(("X-Model: m\r\ncontent-LENGTH: 5\r\n".to_owned(), reduced_head)));
+        let (_, old) = reduced(b"HTTP/1.0 201 \r\nA: b\r\n\r\n").unwrap();
+        assert_eq!(old, "HTTP/1.1 201 \r\nConnection: close\r\n\r\n");
+        let (_, empty) = reduced(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert_eq!(empty, "HTTP/1.1 302 \r\nContent-Length: 0\r\n\r\n");
+        let many: String = (0..300).map(|number| format!("X-{number}: 1\r\n")).collect();
+        assert_eq!(reduced(format!("HTTP/1.1 200 OK\r\n{many}\r\n").as_bytes()).map(|head| head.0), Ok(many));
+    }
+
+    #[test]
+    fn a_head_that_is_ambiguous_and_interim_ones_without_end_are_refused() {
+        let interims = "HTTP/1.1 102 P\r\n\r\n".repeat(usize::from(INTERIM_RESPONSES) + 1);
+        for raw in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 101 S\r\nUpgrade: x\r\n\r\n",
+            &interims,
+        ] {
+            let watch = Watch::default();
+            let taken = watch.watched().take_head(&mut raw.as_bytes().to_vec());
+            assert!(taken.is_err() && watch.watched().status().is_err(), "{raw}");
+        }
     }
 }

@@ -136,3 +136,36 @@ fn a_response_may_have_512_fields() {
     assert_eq!((got.status(), got.field("x511").as_deref()), (200, Some("1")));
     assert_eq!(with(513).status(), 502);
 }
+
+#[test]
+fn a_server_is_read_as_leniently_behind_a_batch() {
+    let many: String = (0..300).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let body = "{\"predictions\":[1]}";
+    let chunked = format!("{:x}  \r\n{body}\r\n0 \r\n\r\n", body.len());
+    let heads = [
+        format!(
+            "HTTP/1.1 103 Early\r\nLink : a\r\n\r\nHTTP/1.1 200 OK\r\nX-Some : 1\r\nContent-Length : {}\r\n\r\n{body}",
+            body.len()
+        ),
+        format!("HTTP/1.1 200 OK\r\n{many}X-Some: 1\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+        format!("HTTP/1.1 200 OK\r\nx-SOME: 1\r\nTransfer-Encoding : chunked\r\n\r\n{chunked}"),
+    ];
+    for response in heads {
+        for cut in
+            [1, response.len() / 2, response.find("\r\n\r\n").unwrap() + 2, response.find(" :").unwrap_or(40) + 1]
+        {
+            let (first, rest) = (response[..cut].to_owned(), response[cut..].to_owned());
+            let server = Server::start(move |mut peer| {
+                while peer.request().is_some() {
+                    peer.wire.send(&first);
+                    std::thread::yield_now();
+                    peer.wire.send(&rest);
+                }
+            });
+            let agent = batching(&server, &["--max-batchsize=1"]);
+            let got = agent.ask(predict(&["1"]));
+            assert_eq!(predictions(&got), ["1"], "{cut} {response}");
+            assert_eq!(got.field("x-some").as_deref(), Some("1"));
+        }
+    }
+}
