@@ -218,8 +218,8 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Ports that a test process has for itself.
-const PORTS_OF_ONE: u16 = 2048;
+/// Ports that a test process has for itself: more than the tests take, as one that nobody listens on may be waited for.
+const PORTS_OF_ONE: u16 = 7000;
 
 /// The ports of this process, as long as its lock on a file is held.
 struct OwnPorts {
