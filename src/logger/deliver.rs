@@ -190,7 +190,11 @@ impl<C: Carrier> Courier<C> {
         // What was taken and not sent yet must not be replaced.
         let is_deaf = rests_until.is_some() || self.waits_for_sink() || !self.is_fed || self.taken.len() > 0;
         let queue = if is_deaf { &silent } else { &self.queue };
-        let due = rests_until.or_else(|| self.retries.next_due());
+        let due = match rests_until {
+            // What waits for a sink that rests is given up in time.
+            Some(until) => self.retries.first_over().into_iter().chain([until]).min(),
+            None => self.retries.next_due(),
+        };
         let until = due.into_iter().chain(self.ending.ends_at.get().copied()).min();
         let timeout = until.map_or_else(never, crossbeam_channel::at);
         select! {

@@ -51,6 +51,11 @@ impl<C> Retries<C> {
         self.0.peek().map(|retry| retry.due)
     }
 
+    /// Returns when the time of the first is over.
+    pub(super) fn first_over(&self) -> Option<Instant> {
+        self.0.peek().and_then(|retry| retry.parcel.attempts.as_ref()?.over_at())
+    }
+
     /// Takes the first if it is due.
     pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Option<Parcel<C>> {
         // The clock is asked only where there is something to be late for.

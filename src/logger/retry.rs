@@ -53,7 +53,7 @@ impl Attempts {
     /// One has failed: when the next is due, or `None` if its time is over. `chance`: from 0 up to 1. Who asks for more time
     /// than there is gets all that there is, and one more attempt.
     pub(crate) fn next(&mut self, now: Instant, after: Option<Duration>, chance: f64) -> Option<Instant> {
-        let last = self.most.and_then(|most| self.first.checked_add(most));
+        let last = self.over_at();
         // Nobody waits for more than a day, whatever a sink asks for.
         let longest = last.map_or(LOG_RETRY_AFTER_LONGEST, |last| last.saturating_duration_since(now));
         let asked = after.unwrap_or_default().min(longest);
@@ -62,9 +62,14 @@ impl Attempts {
         last.is_none_or(|last| due <= last).then_some(due)
     }
 
+    /// From then on no further attempt would be in time.
+    pub(crate) fn over_at(&self) -> Option<Instant> {
+        self.most.and_then(|most| self.first.checked_add(most))
+    }
+
     /// No further attempt would be in time.
     pub(crate) fn are_over(&self, now: Instant) -> bool {
-        self.most.is_some_and(|most| now.saturating_duration_since(self.first) > most)
+        self.over_at().is_some_and(|over| over < now)
     }
 }
 
