@@ -70,6 +70,7 @@ mod sink_endings;
 mod sink_moves;
 mod spool;
 mod spool_damage;
+mod spool_kills;
 mod spool_support;
 mod support;
 mod turns;
